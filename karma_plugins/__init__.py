@@ -1,0 +1,73 @@
+"""Kinship-aware preference data for stacks that run on DVC and MLflow; the face that plugins import.
+
+Names are looked up when they are first asked for, so that `import karma_plugins` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from karma_plugins.contracts import (
+        API_VERSION,
+        Answer,
+        AnswerPair,
+        Completion,
+        Evidence,
+        Generator,
+        Judge,
+        KinshipMetric,
+        Messages,
+        Model,
+        Objective,
+        Options,
+        Pairing,
+        PairingContext,
+        Profile,
+        Profiler,
+        Report,
+        Request,
+        TrainingJob,
+        Verdict,
+        Verdicts,
+    )
+    from karma_plugins.errors import KarmaError
+    from karma_plugins.hookspecs import hookimpl
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "API_VERSION",
+    "Answer",
+    "AnswerPair",
+    "Completion",
+    "Evidence",
+    "Generator",
+    "Judge",
+    "KarmaError",
+    "KinshipMetric",
+    "Messages",
+    "Model",
+    "Objective",
+    "Options",
+    "Pairing",
+    "PairingContext",
+    "Profile",
+    "Profiler",
+    "Report",
+    "Request",
+    "TrainingJob",
+    "Verdict",
+    "Verdicts",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'karma_plugins' has no attribute '{name}'")
+    home = {"KarmaError": "errors", "hookimpl": "hookspecs"}.get(name, "contracts")
+    return getattr(import_module(f"karma_plugins.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,296 @@
+"""What a plugin implements and what it receives: one frozen dataclass for each kind, and the rows that flow
+between.
+
+A plugin is a name, a pure function and a pydantic model of its options. The function gets data and options
+and returns data; it keeps no state between calls, so that any engine can call it on any shard, in any order,
+on any machine (a model that it needs stays loaded in a `functools.lru_cache`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from karma_plugins.models import Weights
+    from karma_plugins.params import TrainSection
+
+#: Version of these contracts. A plugin made for another major version is refused with a message that says so.
+API_VERSION = 1
+
+#: Chat messages, oldest first: `{"role": "system" | "user" | "assistant", "content": text}`.
+Messages: TypeAlias = Sequence[Mapping[str, str]]
+#: Called by long work with metrics at a step, such as `report({"loss": 0.3}, 40)`.
+Report: TypeAlias = Callable[[Mapping[str, float], int], None]
+Status: TypeAlias = Literal["ok", "tie", "skipped", "failed"]
+
+
+class Options(BaseModel):
+    """Base of every plugin's options: unknown keys are refused, values are checked, instances are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# --- what flows ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A candidate model.
+
+    `name` is its key in params, `path` what DVC depends on; `source` says what lies there: a
+    `karma_plugins.models.Weights`, `Endpoint` or `Recorded`.
+    """
+
+    name: str
+    path: Path
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer to be generated: sample number `sample` for a prompt, with a seed that belongs to this row
+    alone.
+    """
+
+    prompt_id: str
+    messages: Messages
+    sample: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered. `text` is null exactly when `error` says why; a recorded answer may lack token
+    counts.
+    """
+
+    text: str | None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as a judge sees it, with its prompt's messages, competency, known answer and constraints
+    (JSON).
+    """
+
+    response_id: str
+    prompt_id: str
+    model: str
+    messages: Messages
+    text: str
+    competency: str | None = None
+    reference: str | None = None
+    constraints: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPair:
+    """Two answers to one prompt, to be compared in the order shown: `a` first."""
+
+    a: Answer
+    b: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's word on one answer (its score in [0,1]) or one pair (probability that `a` is the better
+    answer).
+
+    `value` is null exactly when status is `skipped` or `failed`, and `reason` then says why.
+    """
+
+    value: float | None
+    status: Status = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Recorded verdicts as tables: `judgements` and `comparisons` in their schemas, either may be empty."""
+
+    judgements: pl.DataFrame
+    comparisons: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a profiler measured of one model: tables `scores` and `items` in their schemas."""
+
+    scores: pl.DataFrame
+    items: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a kinship metric may look at, for all models at once.
+
+    `scores` and `items` are the profiles of all models, `responses` their answers where the stage was given
+    any,
+    `models` the candidates in order of their names; `seed` is for the bootstrap.
+    `measure(name)` gives the finished rows of another metric, for blends.
+    """
+
+    models: Sequence[Model]
+    scores: pl.DataFrame
+    items: pl.DataFrame
+    responses: pl.DataFrame | None = None
+    seed: int = 0
+    measure: Callable[[str], pl.DataFrame] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairingContext:
+    """What a pairing may look at beside the candidate pairs: the acting rows of the kinship table and a seed.
+
+    `target` is the candidate that will be trained, where params name one.
+    """
+
+    kinship: pl.DataFrame
+    seed: int = 0
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One phase of training.
+
+    `start` and `reference` are weights to load (of a later phase: the model of the phase before; with LoRA
+    its adapter laid over the base), `pairs` the phase's rows of table `pairs` in the order they are to be
+    seen, `steps` the optimiser steps to take, `output` the folder that gets the trained weights (with LoRA
+    the adapter), `checkpoints` a folder of the job's own that outlives a kill. `report` takes metrics with
+    the step of this phase as they come. `base`, `all_pairs` and `shared` are the same in every phase: the
+    weights that training began with, all rows of the table, and a folder for what one phase leaves to the
+    next. With several processes every one is given the job, and the first alone writes and reports.
+    """
+
+    start: Weights
+    reference: Weights
+    pairs: pl.DataFrame
+    steps: int
+    output: Path
+    checkpoints: Path
+    settings: TrainSection
+    report: Report
+    base: Weights
+    all_pairs: pl.DataFrame
+    shared: Path
+    phase: int = 0
+
+
+# --- what a plugin is ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """What all kinds share: a kebab-case name, the model of its options, the version of the contract it was
+    made for.
+    """
+
+    name: str
+    options: type[Options] = field(default=Options)
+    api: int = API_VERSION
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The plugin's code, which karma.lock.json digests."""
+        return tuple(v for k, v in vars(self).items() if k != "options" and callable(v))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiler(Plugin):
+    """Measures a model: `profile(model, tasks, options)` where `tasks` maps each competency to its task
+    names.
+    """
+
+    profile: Callable[[Model, Mapping[str, Sequence[str]], Any], Profile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KinshipMetric(Plugin):
+    """Measures how alike models are: `measure(evidence, options)` gives rows of table `kinship`.
+
+    One row for each unordered pair (model_a < model_b) and competency (null = overall); the columns `metric`,
+    `version` and `primary` are filled in by the stage. What can't be computed is a null with a reason.
+    """
+
+    measure: Callable[[Evidence, Any], pl.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator(Plugin):
+    """Answers prompts in one of two ways.
+
+    `generate(model, requests, options)`: one `Completion` for each request, in order.
+    `recall(model, prompts, options)`: the answers recorded for table `prompts`, whatever was asked; a row for
+    each prompt and sample, with columns prompt_id, sample, text, finish_reason, prompt_tokens,
+    completion_tokens and error as in table `responses`.
+
+    `check(model, prompts, options)`, where given, raises before any work when the model can't serve these
+    prompts (table `prompts`). `keeps_shards` is false where making an answer again costs nothing.
+    """
+
+    generate: Callable[[Model, Sequence[Request], Any], Sequence[Completion]] | None = None
+    recall: Callable[[Model, pl.DataFrame, Any], pl.DataFrame] | None = None
+    check: Callable[[Model, pl.DataFrame, Any], None] | None = None
+    keeps_shards: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge(Plugin):
+    """Judges answers in at least one of three ways.
+
+    - `score(answers, options)`: a number in [0,1] or a `Verdict` for each answer, in order.
+    - `compare(pairs, options)`: for each pair the probability that `a` is better, or a `Verdict`, in order.
+    - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
+
+    `reads(options)`, where given, names the files and folders whose bytes decide its verdicts (a model, a
+    template). `keeps_shards` is false (or false for these options) where judging again costs nothing, or
+    where the judge keeps its own work; it is then asked about everything in one call.
+    """
+
+    score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
+    compare: Callable[[Sequence[AnswerPair], Any], Sequence[float | Verdict]] | None = None
+    recall: Callable[[Verdicts, Any], Verdicts] | None = None
+    reads: Callable[[Any], Sequence[Path]] | None = None
+    keeps_shards: bool | Callable[[Any], bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing(Plugin):
+    """Chooses pairs: `pair(candidates, context, options)` gives `candidates` back with two more columns.
+
+    `dropped` (str, null = eligible, else the reason) and `priority` (f64, the lowest are taken first).
+    Candidates are all pairs of judged answers of whole prompts, columns as in `schemas.CANDIDATES`; a pairing
+    is called on some prompts at a time and must not depend on which.
+    """
+
+    pair: Callable[[pl.DataFrame, PairingContext, Any], pl.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(Plugin):
+    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`."""
+
+    train: Callable[[TrainingJob, Any], None]
+
+
+#: The kinds, by the name that hooks, `karma plugins` and messages use.
+KINDS: Mapping[str, type[Plugin]] = {
+    "profilers": Profiler,
+    "kinship_metrics": KinshipMetric,
+    "generators": Generator,
+    "judges": Judge,
+    "pairings": Pairing,
+    "objectives": Objective,
+}

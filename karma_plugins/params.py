@@ -1,0 +1,316 @@
+"""params.yaml, one section at a time, each with its pydantic model; an unknown key is an error that suggests
+the right one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from karma_plugins.errors import ParamsError, did_you_mean
+
+PARAMS = Path("params.yaml")
+#: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
+MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity"]
+
+M = TypeVar("M", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+#: Options of the plugins of one kind, by the name that the section calls them.
+PluginOptions = dict[str, dict[str, Any]]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, instances are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSection(Section):
+    """One entry of `models`: where the model is, which generator asks it, and how it samples."""
+
+    path: str = Field(description="folder of weights, descriptor (.yaml), or folder of recorded answers")
+    generator: str = Field("transformers", description="plugin that has the model answer")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="the generator's options")
+
+
+class PromptColumns(Section):
+    """Which column of the source holds what; `messages` for conversations, `prompt` for one user turn."""
+
+    messages: str = "messages"
+    prompt: str = "prompt"
+    competency: str = "competency"
+    reference: str = "reference"
+    constraints: str = "constraints"
+    split: str = "split"
+
+
+class PromptsSection(Section):
+    """Section `prompts`: where the prompts come from and how their columns are named."""
+
+    path: str | None = Field(None, description="JSONL, CSV or parquet file")
+    dataset: str | None = Field(
+        None, description="name of a dataset on the hub, or folder that `datasets` loads"
+    )
+    config: str | None = Field(None, description="configuration of the dataset")
+    revision: str = "main"
+    dataset_split: str = "train"
+    columns: PromptColumns = PromptColumns()
+    competency: str | None = Field(None, description="competency of prompts whose source says none")
+    competencies: dict[str, str] = Field(default_factory=dict, description="source's value -> competency")
+    heldout: Fraction = Field(0.0, description="share held out for evaluate where the source has no split")
+    limit: int | None = Field(None, ge=1, description="take the first so many prompts of the source")
+
+
+class ProfileSection(Section):
+    """Section `profile`: which tasks measure which competency."""
+
+    profiler: str = "lm-eval"
+    profilers: PluginOptions = Field(default_factory=dict, description="options of profilers, by name")
+    tasks: dict[str, list[str]] = Field(default_factory=dict, description="competency -> names of tasks")
+
+
+class KinshipSection(Section):
+    """Section `kinship`: the metric that pairing acts on, and others to measure beside it."""
+
+    metric: str = Field("capability", description="the metric that judge and curriculum act on")
+    metrics: PluginOptions = Field(default_factory=dict, description="metrics to measure, with their options")
+    seed: int = 0
+
+
+class GenerateSection(Section):
+    """Section `generate`: how many answers to each prompt, and the seed of all sampling noise."""
+
+    samples: int = Field(1, ge=1)
+    seed: int = 0
+    shard: int = Field(256, ge=1, description="answers to a shard: what a kill can lose")
+
+
+class JudgeEntry(BaseModel):
+    """One entry of `judge.judges`: its weight, its plugin (its own name if not given), and the plugin's
+    options.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    weight: float = Field(1.0, ge=0.0)
+    plugin: str | None = None
+    kin_to: str | None = Field(
+        None, description="the candidate that this judge is or descends from, for nepotism"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What belongs to the plugin."""
+        return dict(self.model_extra or {})
+
+
+class JudgeSection(Section):
+    """Section `judge`: the jury and how its votes become rewards."""
+
+    judges: dict[str, JudgeEntry] = Field(min_length=1)
+    align: Literal["none", "z-score", "rank"] = Field(
+        "none", description="scale alignment of judges, within the prompt"
+    )
+    missing: Literal["same-judges", "drop"] = Field(
+        "same-judges",
+        description="missing votes: compare rewards of the same judges only, or drop answers without all",
+    )
+    comparisons: Literal["win-share", "bradley-terry"] = Field(
+        "win-share", description="how comparisons become scores"
+    )
+    kin_radius: Fraction = Field(
+        1.0, description="pairwise judges compare answers of models at most so far from kin"
+    )
+    both_orders: bool = Field(
+        True, description="pairwise judges see each pair in both orders, or in one by chance"
+    )
+    nepotism_correction: bool = Field(
+        False, description="take a judge's measured favour for its kin off its scores"
+    )
+    shard: int = Field(256, ge=1, description="answers or pairs to a shard: what a kill can lose")
+
+
+class CurriculumSection(Section):
+    """Section `curriculum`: which pairs, in which order."""
+
+    pairing: str = "kin"
+    pairings: PluginOptions = Field(default_factory=dict, description="options of pairings, by name")
+    kinship: Literal["overall", "competency"] = Field(
+        "overall", description="kinship over all competencies, or in the prompt's own"
+    )
+    margin: float = Field(0.0, ge=0.0, description="least difference of rewards; a tie never makes a pair")
+    margin_in_disagreements: float = Field(
+        0.0, ge=0.0, description="least margin in units of the judges' disagreement"
+    )
+    budget: int | None = Field(None, ge=1, description="most pairs in all")
+    per_prompt: int | None = Field(None, ge=1, description="most pairs to a prompt")
+    per_model: int | None = Field(None, ge=1, description="most pairs a model takes part in")
+    per_model_pair: int | None = Field(None, ge=1, description="most pairs to a pair of models")
+    similarity: Fraction = Field(
+        1.0, description="answers this alike or more are near-duplicates, never a pair"
+    )
+    repeats: Literal["drop", "keep"] = Field(
+        "drop", description="pairs of the same two texts as another pair of the prompt"
+    )
+    difficulty: dict[DifficultyPart, float] = Field(
+        default={"margin": 1.0}, description="weights of what makes a pair difficult"
+    )
+    order: Literal["easy-to-hard", "hard-to-easy", "shuffled"] = "easy-to-hard"
+    phases: int = Field(1, ge=1)
+    schedule: Literal["quantiles", "ranks", "grid"] = Field(
+        "quantiles",
+        description="phases of equal size; or of each prompt's first, second … pair; or the cells of a grid "
+        "of prompt complexity and margin with `phases` levels each",
+    )
+    target: str | None = Field(
+        None, description="the candidate that will be trained, for pairing `target-kin`"
+    )
+    licence: str | None = Field(None, description="licence of the dataset, named in its card")
+    seed: int = 0
+
+
+class LoraSettings(Section):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    r: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    dropout: Fraction = 0.0
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    export: Literal["merged", "adapter"] = "merged"
+
+
+class TrainSection(Section):
+    """Section `train`: which model is aligned, by which objective, and how long."""
+
+    base: str = Field(description="path of the model to align: a folder of weights or a descriptor")
+    objective: str = "dpo"
+    objectives: PluginOptions = Field(default_factory=dict, description="options of objectives, by name")
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="steps in all phases together, instead of epochs")
+    batch_size: int = Field(8, ge=1, description="pairs to a batch, of all processes together")
+    gradient_accumulation: int = Field(1, ge=1, description="batches to an optimiser step")
+    gradient_checkpointing: bool = Field(False, description="less memory for a fifth more time")
+    learning_rate: float = Field(1e-6, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="learning rate of a phase"
+    )
+    warmup: Fraction = Field(0.0, description="share of each phase's steps with a rising learning rate")
+    max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer together")
+    checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
+    bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
+    lora: LoraSettings | None = None
+    register_as: str | None = Field(None, description="name in the MLflow model registry")
+    seed: int = 0
+
+
+class EvaluateSection(Section):
+    """Section `evaluate`: how the aligned model is compared with its base on held-out prompts."""
+
+    judges: dict[str, JudgeEntry] = Field(min_length=1)
+    generator: str = "transformers"
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    samples: int = Field(1, ge=1)
+    bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
+    limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
+    seed: int = 0
+
+
+class TrackingSection(Section):
+    """Section `tracking`: what MLflow is told beside the usual; changing it re-runs nothing."""
+
+    experiment: str | None = None
+    system_metrics: bool = False
+
+
+def load(section: str, model: type[M], path: Path = PARAMS) -> M:
+    """Read one section of params.yaml.
+
+    Raises ParamsError where the file or section is missing, a key is unknown, or a value is wrong.
+    """
+    document = read(path)
+    if section not in document:
+        raise ParamsError(f"{path}: section '{section}' is missing.{did_you_mean(section, document)}")
+    return validate(model, document[section], where=f"{path}, {section}")
+
+
+def load_models(path: Path = PARAMS) -> dict[str, ModelSection]:
+    """Section `models`: the candidates by name; ParamsError where a name is one that DVC can't carry."""
+    document = read(path)
+    models = document.get("models")
+    if not isinstance(models, Mapping) or not models:
+        raise ParamsError(f"{path}: section 'models' is missing or empty. Name at least one candidate model.")
+    for name in models:
+        check_model_name(str(name), path)
+    return {str(k): validate(ModelSection, v, where=f"{path}, models.{k}") for k, v in sorted(models.items())}
+
+
+def check_model_name(name: str, path: Path = PARAMS) -> None:
+    """Raise ParamsError for a name that DVC can't carry."""
+    if not MODEL_NAME.fullmatch(name):
+        raise ParamsError(
+            f"{path}, models: DVC can't carry the name '{name}'. Use letters, digits, '_' and '-'; "
+            "put the Hugging Face id in the descriptor at the model's path."
+        )
+
+
+def load_model(name: str, path: Path = PARAMS) -> ModelSection:
+    """One candidate of section `models`; ParamsError where there is none of that name."""
+    models = load_models(path)
+    if name not in models:
+        raise ParamsError(f"{path}, models: no model '{name}'.{did_you_mean(name, models)}")
+    return models[name]
+
+
+def read(path: Path = PARAMS) -> dict[str, Any]:
+    """The whole params file, unchecked; ParamsError where it is missing or no YAML mapping."""
+    import yaml
+
+    if not path.is_file():
+        raise ParamsError(f"{path}: no such file. `karma init` writes one.")
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (a safe loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path}: must hold a mapping of sections.")
+    return document
+
+
+def validate(model: type[M], value: Any, *, where: str) -> M:
+    """The value as the model; ParamsError names every wrong key of it in one line, with the nearest right
+    name.
+    """
+    try:
+        return model.model_validate(value if value is not None else {})
+    except ValidationError as error:
+        problems = [_problem(model, dict(item)) for item in error.errors(include_url=False)]
+        raise ParamsError(f"{where}: {'; '.join(problems)}.") from error
+
+
+def _problem(model: type[BaseModel], item: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields(model, item["loc"][:-1])
+        return f"unknown key '{place}'.{did_you_mean(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"key '{place}' is missing"
+    found = "" if isinstance(item["input"], (dict, BaseModel)) else f" (found {item['input']!r})"
+    return f"{place or 'value'}: {item['msg'][0].lower()}{item['msg'][1:]}{found}"
+
+
+def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The field names of the model nested at a place, or of the outer model where the place can't be
+    followed.
+    """
+    for part in place:
+        inner = model.model_fields.get(str(part))
+        kinds = [] if inner is None else [inner.annotation, *getattr(inner.annotation, "__args__", ())]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), model)
+    return list(model.model_fields)

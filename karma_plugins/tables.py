@@ -1,0 +1,113 @@
+"""The only reader and writer of tables: parquet, checked against its schema, the same rows giving the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from karma_plugins.contracts import Verdicts
+from karma_plugins.errors import TableError, did_you_mean
+from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
+
+#: Fixed, so that equal tables are equal files whatever the machine.
+ROW_GROUP_SIZE = 65_536
+
+
+def read(path: Path | str, schema: Schema) -> pl.DataFrame:
+    """Read one table and check it.
+
+    Raises TableError where the file is missing, is no parquet file, or its columns are not the schema's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TableError(f"{path}: no such table ({schema.name}). Run the stage that writes it: `dvc repro`.")
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(
+            f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
+        ) from error
+    return check(frame, schema, where=str(path))
+
+
+def read_all(paths: Iterable[Path], schema: Schema) -> pl.DataFrame:
+    """Read tables of one schema, one below the other; exactly those named, whatever else lies beside them."""
+    return check(
+        pl.concat([schema.empty(), *(read(path, schema) for path in paths)]), schema, where=schema.name
+    )
+
+
+def read_verdicts(folder: Path) -> Verdicts:
+    """Read recorded verdicts: tables `judgements` and `comparisons` in a folder, either may be absent."""
+    found = [
+        read(path, schema) if (path := folder / f"{schema.name}.parquet").is_file() else schema.empty()
+        for schema in (JUDGEMENTS, COMPARISONS)
+    ]
+    if all(frame.is_empty() for frame in found):
+        raise TableError(f"{folder}: holds neither judgements.parquet nor comparisons.parquet with any row.")
+    return Verdicts(*found)
+
+
+def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
+    """Check a table, sort it by its key, and write it whole or not at all."""
+    path = Path(path)
+    frame = check(frame, schema, where=str(path)).sort(schema.key, nulls_last=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    frame.write_parquet(partial, compression="zstd", row_group_size=ROW_GROUP_SIZE, statistics=True)
+    partial.replace(path)
+
+
+def check(frame: pl.DataFrame, schema: Schema, *, where: str) -> pl.DataFrame:
+    """The frame with exactly the schema's columns in order; TableError names the first difference."""
+    for column in schema.columns:
+        if column not in frame.columns:
+            hint = did_you_mean(column, [c for c in frame.columns if c not in schema.columns])
+            raise TableError(f"{where}: column '{column}' of table {schema.name} is missing.{hint}")
+    for column in frame.columns:
+        if column not in schema.columns:
+            hint = did_you_mean(column, schema.columns)
+            raise TableError(f"{where}: column '{column}' is not in table {schema.name}; remove it.{hint}")
+    frame = frame.select(schema.columns.names())
+    for column, dtype in schema.columns.items():
+        if frame.schema[column] != dtype:
+            found = frame.schema[column]
+            if found != pl.Null:
+                raise TableError(f"{where}: column '{column}' is {found}, table {schema.name} has {dtype}.")
+            frame = frame.with_columns(pl.col(column).cast(dtype))
+    nulls = frame.null_count().row(0, named=True)
+    for column, count in nulls.items():
+        if count and column not in schema.nullable:
+            raise TableError(f"{where}: column '{column}' of table {schema.name} is empty in {count} rows.")
+    keys = frame.select(schema.key)
+    # Hashes first, which cost a third: equal keys have equal hashes.
+    if keys.hash_rows().n_unique() < keys.height and (twice := keys.is_duplicated()).any():
+        row = dict(zip(schema.key, keys.filter(twice).row(0), strict=True))
+        raise TableError(f"{where}: two rows of table {schema.name} have the same key {row}. Remove one.")
+    return frame
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def write_json(value: Mapping[str, Any], path: Path | str) -> None:
+    """Write numbers for `dvc metrics`, or a report, as JSON with sorted keys, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def write_csv(frame: pl.DataFrame, path: Path | str) -> None:
+    """Write points for `dvc plots` as CSV, in the order of the frame."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.write_csv(path, float_precision=6)
