@@ -1,0 +1,1 @@
+"""Built-in profilers, one plugin a file."""

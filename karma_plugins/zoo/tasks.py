@@ -1,0 +1,98 @@
+"""Writes the zoo's benchmark items as lm-eval tasks, and its prompts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from karma_plugins.zoo.world import COMPETENCIES, Item, World
+
+_CHOICE = """\
+task: zoo_{name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {name}.jsonl
+test_split: test
+output_type: multiple_choice
+doc_to_text: question
+doc_to_choice: options
+doc_to_target: answer
+target_delimiter: ""
+num_fewshot: 0
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1
+"""
+
+_TEXT = """\
+task: zoo_{name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {name}.jsonl
+test_split: test
+output_type: generate_until
+doc_to_text: question
+doc_to_target: answer
+target_delimiter: ""
+num_fewshot: 0
+generation_kwargs:
+  until: ["\\n"]
+  do_sample: false
+  max_gen_toks: 24
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1
+"""
+
+
+def write_tasks(folder: Path, world: World) -> None:
+    """`zoo_<competency>.yaml` with its items `<competency>.jsonl` for each competency.
+
+    Knowledge and reasoning are multiple choice, instruction is generated text matched exactly. The path in
+    `data_files` is relative to the YAML's own folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for competency in COMPETENCIES:
+        items = world.splits["benchmark"][competency]
+        choice = all(item.options for item in items)
+        task = (_CHOICE if choice else _TEXT).format(name=competency)
+        (folder / f"zoo_{competency}.yaml").write_text(task, encoding="utf-8")
+        _write_lines(folder / f"{competency}.jsonl", (_document(item) for item in items))
+
+
+def write_prompts(path: Path, world: World) -> None:
+    """One JSON object a line: messages, competency, reference (the only right answer), split."""
+    _write_lines(
+        path,
+        (
+            {
+                "messages": [{"role": "user", "content": item.question}],
+                "competency": competency,
+                "reference": item.answer,
+                "split": split,
+            }
+            for split in ("train", "heldout")
+            for competency in COMPETENCIES
+            for item in world.splits[split][competency]
+        ),
+    )
+
+
+def _document(item: Item) -> dict[str, object]:
+    document: dict[str, object] = {"question": item.question, "answer": item.answer}
+    return document | {"options": list(item.options)} if item.options else document
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
