@@ -1,0 +1,68 @@
+"""Generator `endpoint`: a model behind an OpenAI-compatible server (vLLM, `transformers serve`) answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from karma_plugins.contracts import Completion, Generator, Model, Options, Request
+from karma_plugins.errors import ModelError
+from karma_plugins.hookspecs import hookimpl
+from karma_plugins.models import Endpoint
+from karma_plugins.requesting.spending import Limits
+
+
+class EndpointOptions(Options):
+    """How the model samples, and how hard its server may be asked."""
+
+    temperature: float = Field(1.0, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_new_tokens: int | None = Field(
+        256, ge=1, description="null: sent no bound, for servers that name it otherwise"
+    )
+    stop: tuple[str, ...] = ()
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="further keys of the request, as the server has them"
+    )
+    limits: Limits = Limits()
+
+
+@hookimpl
+def karma_register_generators() -> Sequence[Generator]:
+    """Register this generator."""
+    # Every answer is kept by itself, and failures are tried again: shards would keep them.
+    return [Generator(name="endpoint", options=EndpointOptions, generate=generate, keeps_shards=False)]
+
+
+def generate(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Sequence[Completion]:
+    """One completion for each request, in order; what failed is a completion with its reason.
+
+    Raises ModelError where the model is no endpoint, RequestError where going on is pointless or a cap is
+    met.
+    """
+    from karma_plugins.requesting import ChatRequest, complete
+
+    if not isinstance(model.source, Endpoint):
+        raise ModelError(
+            f"models.{model.name}: generator 'endpoint' needs a descriptor with 'endpoint', found "
+            f"'{model.path}'. Name generator 'transformers' or 'recorded' for this model."
+        )
+    asked = [
+        ChatRequest(
+            messages=request.messages,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            max_tokens=options.max_new_tokens,
+            seed=request.seed & 0x7FFFFFFF,  # servers take 32 bits
+            stop=options.stop,
+            extra=options.extra,
+            sample=request.sample,
+        )
+        for request in requests
+    ]
+    replies = complete(model.source, asked, options.limits, label=f"asking {model.name}")
+    return [
+        Completion(r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.error) for r in replies
+    ]

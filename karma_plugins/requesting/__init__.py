@@ -1,0 +1,312 @@
+"""Asks chat servers many things at once, and survives them: retries, caps, and every finished answer kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from karma_plugins.contracts import Messages
+from karma_plugins.errors import RequestError
+from karma_plugins.models import Endpoint, with_system_prompt
+from karma_plugins.progress import Advance, progress
+from karma_plugins.requesting.kept_replies import KeptReplies
+from karma_plugins.requesting.replies import HEALING, Reply, after, failed, read_reply
+from karma_plugins.requesting.spending import Ledger, Limits, Usage, expected, ledger
+from karma_plugins.shards import karma_folder, key, locked
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+UNREACHABLE = failed("cut connection", "no connection")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation to be answered and how; `sample` numbers requests that ask the same thing again."""
+
+    messages: Messages
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    response_format: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How many answers are kept already, and what the others may use and cost at most."""
+
+    kept: int
+    usage: Usage
+    cost: float | None
+
+
+def complete(
+    endpoint: Endpoint,
+    requests: Sequence[ChatRequest],
+    limits: Limits,
+    *,
+    label: str = "requests",
+    folder: Path | None = None,
+) -> list[Reply]:
+    """One reply for each request, in order.
+
+    An answer is kept as soon as it is there, by what was asked alone, and never asked for again; a failure
+    is tried again by the next run. Raises RequestError where the server can't be reached or refuses us, or
+    where a cap is met; what is finished then is kept. Raises ModelError where the key's variable is not set.
+    """
+    calls = [_call(endpoint, request) for request in requests]
+    with locked(_folder(endpoint, folder)), progress(label, len(requests)) as advance:
+        replies = _alone(lambda: _Run(endpoint, limits, folder, advance).replies(calls))
+    return [replies[call.key] for call in calls]
+
+
+def forecast(
+    endpoint: Endpoint, requests: Sequence[ChatRequest], limits: Limits, *, folder: Path | None = None
+) -> Forecast:
+    """What these requests would use at most; asks nothing."""
+    calls = {call.key: call for call in (_call(endpoint, request) for request in requests)}
+    with closing(KeptReplies(_folder(endpoint, folder))) as store:
+        kept = store.read(calls)
+    missing = [call for name, call in calls.items() if name not in kept]
+    usage = sum((call.most for call in missing), Usage())
+    return Forecast(len(calls) - len(missing), usage, usage.cost(limits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request as it is sent: its key, its JSON, and the most that it is expected to use."""
+
+    key: str
+    content: bytes
+    most: Usage
+
+
+def _call(endpoint: Endpoint, request: ChatRequest) -> _Call:
+    messages = with_system_prompt(request.messages, endpoint.system_prompt)
+    body: dict[str, Any] = {
+        "model": endpoint.model,
+        "messages": messages,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+        "stop": list(request.stop) or None,
+        "response_format": request.response_format,
+    }
+    body = {name: value for name, value in body.items() if value is not None} | dict(request.extra)
+    content = json.dumps(body, ensure_ascii=False, sort_keys=True)
+    return _Call(
+        key(endpoint.endpoint, content, request.sample),
+        content.encode(),
+        expected((message["content"] for message in messages), request.max_tokens),
+    )
+
+
+def _folder(endpoint: Endpoint, folder: Path | None) -> Path:
+    return (folder or karma_folder() / "requests") / key(endpoint.endpoint, endpoint.model)[:16]
+
+
+class _Throttle:
+    """Lets so many requests through at once: half as many after a 429, slowly more while all goes well."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.limit, self.active = most, float(most), 0
+        self.resume = self.lowered = 0.0
+        self.left = asyncio.Event()
+
+    async def enter(self) -> float:
+        """Wait for a place; returns the time of entry."""
+        while self.active >= int(self.limit) or self.resume > time.monotonic():
+            pause = self.resume - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            else:
+                self.left.clear()
+                await self.left.wait()
+        self.active += 1
+        return time.monotonic()
+
+    def leave(self, *, well: bool) -> None:
+        self.active -= 1
+        if well:
+            self.limit = min(float(self.most), self.limit + 1 / self.limit)
+        self.left.set()
+
+    def too_many(self, entered: float, wait: float) -> None:
+        """Hold everybody back for `wait` seconds; refusals of what was on its way already count once."""
+        now = time.monotonic()
+        if entered >= self.lowered:
+            self.limit, self.lowered = max(1.0, self.limit / 2), now
+        self.resume = max(self.resume, now + wait)
+
+
+class _Run:
+    """One run of requests: workers take calls from a queue until it is empty or going on is pointless."""
+
+    def __init__(self, endpoint: Endpoint, limits: Limits, folder: Path | None, advance: Advance) -> None:
+        self.endpoint, self.limits, self.advance = endpoint, limits, advance
+        secret = endpoint.api_key()
+        self.secret = secret.get_secret_value().strip() if secret is not None else ""
+        self.kept = KeptReplies(_folder(endpoint, folder))
+        self.ledger: Ledger = ledger(endpoint.endpoint, endpoint.model, limits)
+        self.throttle = _Throttle(limits.concurrency)
+        self.url = f"{endpoint.endpoint.rstrip('/')}/chat/completions"
+        self.stopped: RequestError | None = None
+
+    async def replies(self, calls: Sequence[_Call]) -> dict[str, Reply]:
+        """The reply of every call by its key."""
+        with closing(self.kept):
+            wanted = {call.key: call for call in calls}
+            found = self.kept.read(wanted)
+            self.advance(len(calls) - len(wanted) + len(found))
+            waiting = deque(call for name, call in wanted.items() if name not in found)
+            self._before(waiting)
+            headers = {"Content-Type": "application/json"}
+            if self.secret:
+                headers["Authorization"] = f"Bearer {self.secret}"
+            import httpx  # here, as options of plugins import this package for its limits alone
+
+            pool = httpx.Limits(max_connections=self.limits.concurrency)
+            async with httpx.AsyncClient(headers=headers, timeout=self.limits.timeout, limits=pool) as client:
+                workers = range(min(self.limits.concurrency, len(waiting)))
+                await asyncio.gather(*(self._work(client, waiting, found) for _ in workers))
+        if self.stopped is not None:
+            raise self._named(self.stopped)
+        return found
+
+    async def _work(self, client: httpx.AsyncClient, waiting: deque[_Call], found: dict[str, Reply]) -> None:
+        """Calls in flight when the run is stopped are waited for: they are paid."""
+        while waiting and self.stopped is None:
+            call = waiting.popleft()
+            try:
+                reply = await self._ask(client, call)
+            except RequestError as error:
+                self.stopped = self.stopped or error
+                return
+            found[call.key] = reply
+            if reply.error is None:
+                self.kept.keep(call.key, reply)
+            self.advance(1)
+
+    async def _ask(self, client: httpx.AsyncClient, call: _Call) -> Reply:
+        """Ask until there is an answer, a failure that can't heal, or no try is left."""
+        tries = 0
+        while True:
+            tries += 1
+            reply, wait, entered = await self._try(client, call)
+            if reply.failure not in HEALING:
+                return reply
+            if tries > self.limits.retries:
+                if reply.error == UNREACHABLE.error:
+                    raise RequestError("it can't be reached. Start the server, or correct the descriptor.")
+                return after(reply, tries)
+            # Spread by what is asked, so that requests that failed together do not come back together.
+            spread = 0.5 + int(call.key[:4], 16) / 0xFFFF
+            pause = min(self.limits.backoff * 2 ** (tries - 1) * spread, self.limits.max_wait)
+            if reply.failure == "rate limit" or wait is not None:
+                self.throttle.too_many(entered, pause if wait is None else wait)
+            else:
+                await asyncio.sleep(pause)
+
+    async def _try(self, client: httpx.AsyncClient, call: _Call) -> tuple[Reply, float | None, float]:
+        """One try, when the throttle lets it through and the ledger has room: reply, wait, time of entry."""
+        entered = await self.throttle.enter()
+        well = False
+        try:
+            if self.stopped is not None:
+                raise self.stopped
+            self.ledger.reserve(call.most)
+            used = call.most
+            try:
+                reply, wait, used = await self._send(client, call)
+            finally:
+                self.ledger.settle(call.most, used)
+            well = reply.error is None
+            return reply, wait, entered
+        finally:
+            self.throttle.leave(well=well)
+
+    async def _send(self, client: httpx.AsyncClient, call: _Call) -> tuple[Reply, float | None, Usage]:
+        """The reply, the seconds that the server asks us to wait, and what was used: the most if unknown."""
+        import httpx
+
+        try:
+            async with asyncio.timeout(self.limits.timeout):
+                response = await client.post(self.url, content=call.content)
+        except (TimeoutError, httpx.TimeoutException):
+            return failed("timeout", f"no answer in {self.limits.timeout:g} s"), None, call.most
+        except httpx.ConnectError:
+            return UNREACHABLE, None, Usage(1)
+        except httpx.TransportError as error:
+            details = self._without_secret(str(error) or type(error).__name__)
+            return failed("cut connection", details), None, call.most
+        body = response.content
+        if self.secret:
+            body = body.replace(self.secret.encode(), b"***")
+        kind = response.headers.get("Content-Type", "")
+        reply = read_reply(response.status_code, kind, body, self.endpoint.model, self.endpoint.served_as)
+        if response.status_code != 200:
+            return reply, self._wait(response), Usage(1)
+        asked, given = reply.prompt_tokens, reply.completion_tokens
+        used = Usage(
+            1,
+            call.most.prompt_tokens if asked is None else asked,
+            call.most.completion_tokens if given is None else given,
+            call.most.bounded,
+        )
+        return reply, None, used
+
+    def _wait(self, response: httpx.Response) -> float | None:
+        """Seconds that Retry-After (a number or a date) asks for; RequestError where that is too long."""
+        value = response.headers.get("Retry-After")
+        if value is None:
+            return None
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            except (TypeError, ValueError):
+                return None
+        if not seconds <= self.limits.max_wait:
+            raise RequestError(f"it asks to wait {value}. Run again then, or raise max_wait.")
+        return max(seconds, 0.0)
+
+    def _before(self, waiting: Iterable[_Call]) -> None:
+        """Stop before anything is sent where all of it would break a cap."""
+        try:
+            self.ledger.check(sum((call.most for call in waiting), Usage()), when="in all")
+        except RequestError as error:
+            raise self._named(error) from None
+
+    def _named(self, error: RequestError) -> RequestError:
+        text = self._without_secret(str(error))
+        return RequestError(f"{self.endpoint.endpoint}, model '{self.endpoint.model}': {text}")
+
+    def _without_secret(self, text: str) -> str:
+        return text.replace(self.secret, "***") if self.secret else text
+
+
+def _alone(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end, in a thread of its own where a loop is running already (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(start())).result()
