@@ -1,0 +1,1 @@
+"""Built-in judges, one to a file, each registered through the same hook as an outsider's."""

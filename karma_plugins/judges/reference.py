@@ -1,0 +1,92 @@
+"""Judge `reference`: checks an answer against the known one, as a text or as a number."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from decimal import Decimal
+from difflib import SequenceMatcher
+from typing import Literal
+
+from pydantic import Field
+
+from karma_plugins import hookimpl
+from karma_plugins.contracts import Answer, Judge, Options, Verdict
+
+#: What opens the final answer in GSM8K's worked solutions (Cobbe et al. 2021).
+FINAL = "####"
+#: Digits with thousands separators or without, and decimals; a minus that follows a word or a bracket is no
+#: sign.
+NUMBER = re.compile(r"(?:(?<![\w)\].])[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)")
+CURRENCY = re.compile(r"\\?[$€£]\s?")
+
+
+class ReferenceOptions(Options):
+    """Options of judge `reference`."""
+
+    match: Literal["exact", "normalised", "numeric"] = Field(
+        "normalised",
+        description="exact: the very text; normalised: up to white space (and as below); numeric: the number",
+    )
+    casefold: bool = Field(False, description="normalised: upper and lower case are the same")
+    punctuation: bool = Field(True, description="normalised: punctuation counts")
+    grade: Literal["exact", "graded"] = Field(
+        "exact", description="graded: half of its likeness to the reference for an answer that does not match"
+    )
+
+
+def score(answers: Sequence[Answer], options: ReferenceOptions) -> list[float | Verdict]:
+    """1 for a match; else 0, or half the share of characters in common where `grade` is `graded`."""
+    return [_score(answer, options) for answer in answers]
+
+
+def _score(answer: Answer, options: ReferenceOptions) -> float | Verdict:
+    if answer.reference is None or not answer.reference.strip():
+        return Verdict(None, "skipped", "no reference")
+    if options.match == "numeric":
+        known = final_number(answer.reference)
+        if known is None:
+            return Verdict(None, "failed", "the reference holds no number")
+        given = final_number(answer.text)
+        if given is not None and given == known:
+            return 1.0
+        texts = (str(given) if given is not None else "", str(known))
+    else:
+        texts = (_normal(answer.text, options), _normal(answer.reference, options))
+        if texts[0] == texts[1]:
+            return 1.0
+    return 0.0 if options.grade == "exact" else 0.5 * likeness(*texts)
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number after the last `####`, or else the last number of a text; null where there is none.
+
+    Thousands separators, currency and per cent signs, and zeros after the decimals make no difference.
+    """
+    _, mark, final = text.rpartition(FINAL)
+    found = NUMBER.findall(CURRENCY.sub("", final))
+    if not found:
+        return None
+    return Decimal((found[0] if mark else found[-1]).replace(",", "").replace("−", "-"))
+
+
+def _normal(text: str, options: ReferenceOptions) -> str:
+    if options.match == "exact":
+        return text
+    text = unicodedata.normalize("NFKC", text)
+    if not options.punctuation:
+        text = "".join(" " if unicodedata.category(c).startswith("P") else c for c in text)
+    text = " ".join(text.split())
+    return text.casefold() if options.casefold else text
+
+
+def likeness(text: str, other: str) -> float:
+    """Share of characters in common, in order, of two texts (Ratcliff, Obershelp 1988), in [0, 1]."""
+    return SequenceMatcher(None, text, other, autojunk=False).ratio()
+
+
+@hookimpl
+def karma_register_judges() -> Sequence[Judge]:
+    """Register judge `reference`."""
+    return [Judge(name="reference", options=ReferenceOptions, score=score)]

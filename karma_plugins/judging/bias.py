@@ -1,0 +1,245 @@
+"""The bias report: what the jury's habits are, measured on the very votes that became rewards.
+
+Answers to one prompt are not independent, so every interval (95%) treats the prompt as the unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from karma_plugins.contracts import Verdicts
+from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
+from karma_plugins.judging.nepotism import Favour
+from karma_plugins.schemas import BIAS
+
+Z = 1.959963984540054
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """One row of table `bias`; `judge` null = the rewards, `value` null where `reason` says why."""
+
+    measure: str
+    judge: str | None
+    detail: str | None
+    value: float | None
+    n: int
+    low: float | None = None
+    high: float | None = None
+    fair: float | None = None
+    reason: str | None = None
+
+
+def report(
+    votes: Ballot,
+    said: Verdicts,
+    settled: Mapping[str, pl.DataFrame],
+    rewards: pl.DataFrame,
+    favours: Iterable[Favour],
+) -> pl.DataFrame:
+    """Table `bias`.
+
+    `votes` are the scores as the judges gave them, `settled` each judge's settled pairs, `favours` what
+    nepotism was measured before and after its correction.
+    """
+    habits = [*unspoken(said), *agreement(votes, settled)]
+    for i, judge in enumerate(votes.judges):
+        habits += _in_contests(judge, votes, _contests(votes, settled[judge], i))
+        habits += positions(judge, settled[judge])
+        habits.append(length_correlation(judge, votes, votes.scores[:, i]))
+    rewarded = votes.answers.select("response_id").join(
+        rewards.select("response_id", "reward"), on="response_id", how="left", maintain_order="left"
+    )
+    habits.append(length_correlation(None, votes, rewarded["reward"].fill_null(np.nan).to_numpy()))
+    habits += [
+        Habit(f.measure, f.judge, f.kin_to, f.value, f.n, f.low, f.high, 0.0, f.reason) for f in favours
+    ]
+    return pl.DataFrame([asdict(habit) for habit in habits], schema=BIAS.columns).sort(BIAS.key)
+
+
+def metrics(bias: pl.DataFrame) -> dict[str, float]:
+    """The report's numbers by name: `bias.<measure>.<judge>` (`reward` for the rewards), `.low`, `.high`."""
+    found: dict[str, float] = {}
+    told = bias.filter((pl.col("measure") != "unspoken") & pl.col("value").is_not_null())
+    for row in told.iter_rows(named=True):
+        name = ".".join(filter(None, ("bias", row["measure"], row["judge"] or "reward", row["detail"])))
+        found[f"{name}.value"] = row["value"]
+        found |= {f"{name}.{end}": row[end] for end in ("low", "high") if row[end] is not None}
+    return found
+
+
+def unspoken(said: Verdicts) -> list[Habit]:
+    """Share of each judge's verdicts that are none, by reason up to its first colon."""
+    kind = pl.col("reason").str.split(": ").list.first()
+    both = pl.concat([t.select("judge", "status", kind) for t in (said.judgements, said.comparisons)])
+    asked = dict(both["judge"].value_counts().iter_rows())
+    counts = both.filter(~pl.col("status").is_in(["ok", "tie"])).group_by("judge", "reason").len()
+    return [
+        Habit("unspoken", judge, reason, count / asked[judge], asked[judge])
+        for judge, reason, count in counts.sort("judge", "reason").iter_rows()
+    ]
+
+
+def positions(judge: str, settled: pl.DataFrame) -> list[Habit]:
+    """How a verdict depends on which answer was shown first, on pairs that were shown in both orders."""
+    both = settled.filter(pl.col("p_ab").is_not_null() & pl.col("p_ba").is_not_null())
+    if both.is_empty():
+        return []
+    prompt = both["prompt_id"].rle_id().cast(pl.Int64).to_numpy()
+    p_ab, p_ba = both["p_ab"].to_numpy(), both["p_ba"].to_numpy()
+    decided = (p_ab != 0.5) & (p_ba != 0.5)
+    flips = ((p_ab > 0.5) != (p_ba > 0.5))[decided]
+    first = np.concatenate([p_ab[p_ab != 0.5] > 0.5, p_ba[p_ba != 0.5] < 0.5])
+    asked = np.concatenate([prompt[p_ab != 0.5], prompt[p_ba != 0.5]])
+    return [
+        _share("position_flips", judge, flips, prompt[decided], fair=0.0),
+        _share("first_wins", judge, first, asked, fair=0.5),
+    ]
+
+
+def length_correlation(judge: str | None, votes: Ballot, scores: Array) -> Habit:
+    """Pearson's correlation of score and length within the prompt; its interval by Fisher's z."""
+    given = ~np.isnan(scores)
+    prompt, length = votes.prompt[given], votes.answers["length"].fill_null(0).to_numpy()[given].astype(float)
+    x, y = (values - group_mean(values, prompt) for values in (length, scores[given]))
+    free = len(x) - int(np.count_nonzero(np.bincount(prompt)))
+    spread = math.sqrt(float((x * x).sum()) * float((y * y).sum()))
+    if free < 4 or spread <= 1e-12:
+        reason = "scores or lengths do not vary within prompts"
+        return Habit("length_correlation", judge, None, None, len(x), fair=0.0, reason=reason)
+    value = max(-1.0, min(1.0, float((x * y).sum()) / spread))
+    z, half = math.atanh(max(-1 + 1e-15, min(1 - 1e-15, value))), Z / math.sqrt(free - 2)
+    return Habit(
+        "length_correlation", judge, None, value, len(x), math.tanh(z - half), math.tanh(z + half), 0.0
+    )
+
+
+def agreement(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
+    """Krippendorff's alpha of all scores and of each two judges', Cohen's kappa of their settled pairs."""
+    habits = []
+    if len(votes.judges) > 2:
+        habits.append(_alpha(None, None, votes.scores))
+    for i, j in combinations(range(len(votes.judges)), 2):
+        one, other = votes.judges[i], votes.judges[j]
+        habits.append(_alpha(one, other, votes.scores[:, [i, j]]))
+        shared = settled[one].join(settled[other], on=["prompt_id", "response_a", "response_b"])
+        if shared.height:
+            sides = (np.sign(shared[name].to_numpy() - 0.5) for name in ("p", "p_right"))
+            value = cohen_kappa(*sides)
+            reason = "both judges always say the same" if value is None else None
+            habits.append(Habit("cohen_kappa", one, other, value, shared.height, reason=reason))
+    return habits
+
+
+def _alpha(one: str | None, other: str | None, scores: Array) -> Habit:
+    value, n = krippendorff_alpha(scores)
+    reason = "no answer has two scores, or all scores are equal" if value is None else None
+    return Habit("krippendorff_alpha", one, other, value, n, reason=reason)
+
+
+def _share(measure: str, judge: str, hits: Bools, prompt: Codes, fair: float | None = None) -> Habit:
+    """A share with its interval: Wilson's, on as many independent cases as the prompts are worth."""
+    if not len(hits):
+        return Habit(measure, judge, None, None, 0, fair=fair, reason="nothing to measure it on")
+    value = int(hits.sum()) / len(hits)
+    return Habit(measure, judge, None, value, len(hits), *wilson(value, _worth(hits, prompt)), fair)
+
+
+@dataclass(frozen=True)
+class _Contests:
+    """Answers against each other: number of the prompt, rows of the two, p = probability that a is better."""
+
+    prompt: Codes
+    a: Codes
+    b: Codes
+    p: Array
+
+
+def _in_contests(judge: str, votes: Ballot, contests: _Contests) -> list[Habit]:
+    """Ties, and how often the longer answer wins where there is a longer one and a winner."""
+    length = votes.answers["length"].fill_null(0).to_numpy()
+    a, b, p = length[contests.a], length[contests.b], contests.p
+    decided = (p != 0.5) & (a != b)
+    longer = ((p > 0.5) == (a > b))[decided]
+    return [
+        _share("ties", judge, p == 0.5, contests.prompt),
+        _share("longer_wins", judge, longer, contests.prompt[decided], fair=0.5),
+    ]
+
+
+def _contests(votes: Ballot, settled: pl.DataFrame, judge: int) -> _Contests:
+    """The pairs that a judge settled, or all that it scored: as scores, or most often against outsiders."""
+    row = votes.answers.select("response_id").with_row_index("row")
+    pairs = settled.join(row, left_on="response_a", right_on="response_id").join(
+        row, left_on="response_b", right_on="response_id", suffix="_b"
+    )
+    if pairs.height and 2 * pairs.height >= settled.height:
+        pairs = pairs.sort("row", "row_b")
+        a, b = (pairs[name].cast(pl.Int64).to_numpy() for name in ("row", "row_b"))
+        return _Contests(votes.prompt[a], a, b, pairs["p"].to_numpy())
+    scored = np.flatnonzero(~np.isnan(votes.scores[:, judge]))
+    prompt, scores = votes.prompt[scored], votes.scores[scored, judge]
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for apart in range(1, int(np.bincount(prompt).max(initial=1))):
+        first = np.flatnonzero(prompt[:-apart] == prompt[apart:])
+        firsts.append(first)
+        seconds.append(first + apart)
+    a, b = np.concatenate(firsts), np.concatenate(seconds)
+    return _Contests(prompt[a], scored[a], scored[b], (np.sign(scores[a] - scores[b]) + 1) / 2)
+
+
+def _worth(hits: Bools, prompt: Codes) -> float:
+    """How many independent cases the hits are worth, given how they differ between prompts."""
+    prompts = int(np.count_nonzero(np.bincount(prompt)))
+    value = int(hits.sum()) / len(hits)
+    if value in (0.0, 1.0):
+        return float(prompts)
+    off = np.bincount(prompt, hits - value)
+    variance = prompts / max(prompts - 1, 1) * float((off * off).sum()) / len(hits) ** 2
+    return min(float(len(hits)), value * (1 - value) / variance) if variance > 0 else float(len(hits))
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval (1927) of a share seen in n independent cases."""
+    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def krippendorff_alpha(scores: Array) -> tuple[float | None, int]:
+    """Krippendorff's alpha for interval data (2011), and the number of scores it rests on.
+
+    `scores`: one row for each answer, one column for each judge, NaN where it gave none; answers with one
+    score do not count. Null where nothing can be compared.
+    """
+    given = ~np.isnan(scores)
+    rows = given.sum(axis=1) > 1
+    scores, given = scores[rows], given[rows]
+    count = given.sum(axis=1)
+    n = int(count.sum())
+    if not n:
+        return None, 0
+    filled = np.where(given, scores, 0.0)
+    mean = filled.sum(axis=1) / count
+    within = np.where(given, (scores - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    observed = float((2 * count * within / (count - 1)).sum()) / n
+    everything = scores[given]
+    expected = 2 * float(((everything - everything.mean()) ** 2).sum()) / (n - 1)
+    return (1 - observed / expected if expected > 1e-12 else None), n
+
+
+def cohen_kappa(one: Array, other: Array) -> float | None:
+    """Cohen's kappa (1960) of two raters' categories; null where chance alone would always agree."""
+    seen = float((one == other).mean())
+    chance = sum(
+        float((one == c).mean()) * float((other == c).mean()) for c in np.unique(np.concatenate([one, other]))
+    )
+    return (seen - chance) / (1 - chance) if chance < 1 else None
