@@ -1,0 +1,1 @@
+"""Recorded answers, verdicts and scores of others, brought into the folder that the stages read."""
