@@ -1,0 +1,344 @@
+"""What the training did: the aligned model against its base, on held-out prompts and on the profile's tasks.
+
+Both models answer the same prompts with the same sampling noise, so that every comparison is paired by
+prompt. A prompt counts only if the same judges rewarded every answer of both models; what is left out is
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from karma_plugins import generation, judging, profiling
+from karma_plugins.contracts import Generator, Model, Profiler, Report
+from karma_plugins.errors import EmptyResultError
+from karma_plugins.judging import Juror
+from karma_plugins.params import EvaluateSection, GenerateSection, JudgeSection
+from karma_plugins.registry import Bound
+from karma_plugins.schemas import RESPONSES
+from karma_plugins.shards import Shards
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASE, ALIGNED = "base", "aligned"
+#: What is measured on held-out prompts, by its key in the metrics, with the column of the outcomes.
+MEASURES = {
+    "accuracy.base": "base",
+    "accuracy.aligned": "aligned",
+    "accuracy.difference": "difference",
+    "win_rate": "win",
+}
+POINTS = pl.Schema(
+    {"competency": pl.String, "measure": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+)
+#: Bootstrap rounds drawn at once: bounds memory, changes no number.
+CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was found.
+
+    `metrics` is nested, ready for metrics/evaluate.json; `points` the same as a table for plots (competency,
+    measure, mean, low, high; competency `all` first); `outcomes` one row for each prompt that counted
+    (prompt_id, competency, base, aligned, difference, win).
+    """
+
+    metrics: dict[str, Any]
+    points: pl.DataFrame
+    outcomes: pl.DataFrame
+
+
+def evaluate(
+    base: Model,
+    aligned: Model,
+    prompts: pl.DataFrame,
+    jury: Sequence[Juror],
+    profiler: Bound[Profiler],
+    tasks: Mapping[str, Sequence[str]],
+    generator: Bound[Generator],
+    settings: EvaluateSection,
+    *,
+    shards: Shards | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Compare `aligned` with `base` on the held-out rows of table `prompts` and on the profiler's tasks.
+
+    Raises EmptyResultError where no prompt is held out, or none could be judged for both models.
+    """
+    asked = _asked(prompts, settings)
+    answers = pl.concat(
+        [
+            _answers(model, label, asked, generator, settings, shards, report)
+            for label, model in ((BASE, base), (ALIGNED, aligned))
+        ]
+    )
+    judged = judging.judge(
+        asked, answers, None, jury, JudgeSection(judges=settings.judges), shards=shards, report=report
+    )
+    found = outcomes(asked, answers, judged.rewards)
+    if found.is_empty():
+        raise EmptyResultError(
+            f"evaluate: none of {asked.height} held-out prompts has judged answers of both models. "
+            "Look at evaluate.judges."
+        )
+    profile = {
+        label: _profile(replace(model, name=label), profiler, tasks)
+        for label, model in ((BASE, base), (ALIGNED, aligned))
+    }
+    metrics = compare(found, settings) | {
+        "prompts": _counts(asked, answers, judged.rewards, found),
+        "profile": profile,
+    }
+    return Evaluation(metrics, points(metrics), found)
+
+
+def outcomes(prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFrame) -> pl.DataFrame:
+    """One row for each prompt whose every answer by both models was rewarded by the same judges.
+
+    Columns prompt_id, competency, base and aligned (mean reward over samples), difference, and win: the share
+    of samples in which the aligned model's answer has a higher reward than the base's of the same number, a
+    tie counting half.
+    """
+    rewarded = responses.join(rewards.drop("prompt_id"), on="response_id", how="left")
+    of = {label: rewarded.filter(pl.col("model") == label) for label in (BASE, ALIGNED)}
+    pairs = (
+        of[BASE]
+        .join(of[ALIGNED], on=["prompt_id", "sample"], how="full", coalesce=True, suffix="_aligned")
+        .sort("prompt_id", "sample")
+        .with_columns(
+            win=0.5 + 0.5 * (pl.col("reward_aligned") - pl.col("reward")).sign(),
+            counts=(pl.col("judges") == pl.col("judges_aligned")).fill_null(value=False),
+        )
+    )
+    found = pairs.group_by("prompt_id", maintain_order=True).agg(
+        pl.col("reward").mean().alias("base"),
+        pl.col("reward_aligned").mean().alias("aligned"),
+        pl.col("win").mean(),
+        pl.col("counts").all(),
+    )
+    return (
+        found.filter("counts")
+        .join(prompts.select("prompt_id", "competency"), on="prompt_id", how="inner")
+        .with_columns(difference=pl.col("aligned") - pl.col("base"))
+        .select("prompt_id", "competency", "base", "aligned", "difference", "win")
+        .sort("prompt_id")
+    )
+
+
+def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
+    """The measures over all prompts and, under `competency`, over those of each: mean and 95% interval."""
+    return {
+        **_measures(found, settings),
+        "competency": {
+            str(competency): {"prompts": rows.height} | _measures(rows, settings)
+            for (competency,), rows in sorted(found.group_by("competency"), key=lambda group: str(group[0]))
+        },
+    }
+
+
+def intervals(
+    values: NDArray[np.float64], *, rounds: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means of the columns of `values` (prompts x measures) and their 95% percentile bootstrap over prompts.
+
+    The rounds draw whole rows, so that paired measures stay paired.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    means = [
+        rng.multinomial(n, np.full(n, 1 / n), size=min(CHUNK, rounds - done)) @ values / n
+        for done in range(0, rounds, CHUNK)
+    ]
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
+    return values.mean(axis=0), low, high
+
+
+def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
+    """The metrics as one long table, for `dvc plots`."""
+    rows: list[tuple[str, str, float | None, float | None, float | None]] = [
+        (competency, measure, *_of(block, measure))
+        for competency, block in _blocks(metrics)
+        for measure in MEASURES
+    ]
+    rows += [
+        (competency, f"profile.{label}", score, None, None)
+        for label in (BASE, ALIGNED)
+        for competency, score in metrics["profile"][label].items()
+    ]
+    return pl.DataFrame(rows, schema=POINTS, orient="row")
+
+
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The metrics with dotted keys, as MLflow takes them; what is null is left out."""
+    found: dict[str, float] = {}
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The base against the aligned model by competency, as text: means, and 95% intervals in brackets."""
+    head = ("competency", "prompts", "base", "aligned", "difference", "win rate")
+    rows = [head]
+    for name, block in _blocks(metrics):
+        n = metrics["prompts"]["counted"] if block is metrics else block["prompts"]
+        mean, low, high = _of(block, "accuracy.difference")
+        win, win_low, win_high = _of(block, "win_rate")
+        rows.append(
+            (
+                name,
+                str(n),
+                f"{_of(block, 'accuracy.base')[0]:.3f}",
+                f"{_of(block, 'accuracy.aligned')[0]:.3f}",
+                f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]",
+                f"{win:.3f} [{win_low:.3f}, {win_high:.3f}]",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    prompts = metrics["prompts"]
+    if prompts["left_out"]:
+        lines.append(
+            f"{prompts['left_out']} of {prompts['asked']} prompts left out: an answer missing or not judged "
+            f"(base {prompts['unrewarded'][BASE]}, aligned {prompts['unrewarded'][ALIGNED]} answers)"
+        )
+    return "\n".join(lines)
+
+
+def picture(metrics: Mapping[str, Any]) -> Figure:
+    """Accuracy of both models and the difference, by competency, with 95% intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    blocks = list(_blocks(metrics))
+    figure = Figure(figsize=(7.5, 1.2 + 0.5 * len(blocks)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    accuracy, change = figure.subplots(1, 2, sharey=True)
+    lines = [
+        (accuracy, "accuracy.base", -0.12, "#8a929c"),
+        (accuracy, "accuracy.aligned", 0.12, "#2563a8"),
+        (change, "accuracy.difference", 0.0, "#d9731a"),
+    ]
+    for axes, measure, shift, colour in lines:
+        for row, (_, block) in enumerate(blocks):
+            mean, low, high = _of(block, measure)
+            axes.plot([low, high], [row + shift] * 2, color=colour, lw=2)
+            axes.plot(mean, row + shift, "o", color=colour, label=measure.split(".")[1] if not row else None)
+    change.axvline(0.0, color="#8a929c", lw=1)
+    accuracy.legend(fontsize=7, frameon=False)
+    accuracy.set_yticks(range(len(blocks)), [name for name, _ in blocks])
+    accuracy.invert_yaxis()
+    accuracy.set_xlabel("accuracy on held-out prompts", fontsize=8)
+    change.set_xlabel("aligned minus base", fontsize=8)
+    for axes in (accuracy, change):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def _asked(prompts: pl.DataFrame, settings: EvaluateSection) -> pl.DataFrame:
+    heldout = prompts.filter(pl.col("split") == "heldout").sort("prompt_id")
+    if heldout.is_empty():
+        raise EmptyResultError("evaluate: no prompt is held out. Set prompts.heldout, or name a split.")
+    if settings.limit is None:
+        return heldout
+    return heldout.filter(pl.int_range(pl.len()).over("competency") < settings.limit)
+
+
+def _answers(
+    model: Model,
+    label: str,
+    prompts: pl.DataFrame,
+    generator: Bound[Generator],
+    settings: EvaluateSection,
+    shards: Shards | None,
+    report: Report | None,
+) -> pl.DataFrame:
+    """The model's answers under the name `label`; drawn under one name, so that both get the same noise."""
+
+    def told(metrics: Mapping[str, float], step: int) -> None:
+        if report is not None:
+            report({f"{label}.{key}": value for key, value in metrics.items()}, step)
+
+    drawn = generation.generate(
+        prompts,
+        replace(model, name="evaluated"),
+        generator,
+        GenerateSection(samples=settings.samples, seed=settings.seed),
+        split="heldout",
+        shards=shards,
+        report=told,
+    )
+    ids = [
+        generation.response_id(prompt_id, label, sample, text)
+        for prompt_id, sample, text in drawn.select("prompt_id", "sample", "text").iter_rows()
+    ]
+    return drawn.with_columns(model=pl.lit(label), response_id=pl.Series(ids, dtype=pl.String)).select(
+        RESPONSES.columns.names()
+    )
+
+
+def _profile(
+    model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequence[str]]
+) -> dict[str, float | None]:
+    """Mean score of each competency on the profile's tasks, null where every cell is missing."""
+    scores = profiling.profile(model, profiler, tasks).scores
+    means = scores.group_by("competency").agg(pl.col("score").sort().mean()).sort("competency")
+    return dict(means.iter_rows())
+
+
+def _measures(rows: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
+    values = rows.select(MEASURES.values()).to_numpy().astype(np.float64)
+    mean, low, high = intervals(values, rounds=settings.bootstrap, seed=settings.seed)
+    found: dict[str, Any] = {"accuracy": {}}
+    for i, measure in enumerate(MEASURES):
+        outer, _, inner = measure.partition(".")
+        block = {"mean": float(mean[i]), "low": float(low[i]), "high": float(high[i])}
+        if inner:
+            found[outer][inner] = block
+        else:
+            found[outer] = block
+    return found
+
+
+def _counts(
+    asked: pl.DataFrame, answers: pl.DataFrame, rewards: pl.DataFrame, found: pl.DataFrame
+) -> dict[str, Any]:
+    missing = answers.filter(pl.col("text").is_null())
+    unrewarded = answers.join(rewards, on="response_id", how="anti")
+
+    def by_model(rows: pl.DataFrame) -> dict[str, int]:
+        return {label: rows.filter(pl.col("model") == label).height for label in (BASE, ALIGNED)}
+
+    return {
+        "asked": asked.height,
+        "counted": found.height,
+        "left_out": asked.height - found.height,
+        "unanswered": by_model(missing),
+        "unrewarded": by_model(unrewarded),
+    }
+
+
+def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [("all", metrics), *metrics["competency"].items()]
+
+
+def _of(block: Mapping[str, Any], measure: str) -> tuple[float, float, float]:
+    found: Any = block
+    for part in measure.split("."):
+        found = found[part]
+    return found["mean"], found["low"], found["high"]

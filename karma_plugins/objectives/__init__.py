@@ -1,0 +1,1 @@
+"""Built-in objectives, one a module, each a plugin."""
