@@ -1,0 +1,31 @@
+"""What DVC and git know about data: hashes as in dvc.lock, the state of a pipeline, the bytes behind a hash.
+
+Nothing here knows MLflow.
+"""
+
+from karma_plugins.lineage.graph import Datum, Graph, Made, ModelEntry, Origin, StageRun
+from karma_plugins.lineage.hashing import (
+    LineageError,
+    dvc_hash,
+    file_hash,
+    hash_at,
+    project_root,
+    workspace_root,
+)
+from karma_plugins.lineage.locked import (
+    LockedData,
+    LockedPipeline,
+    LockedStage,
+    Revision,
+    locked,
+    revisions,
+)
+from karma_plugins.lineage.pipelines import Commit, Pipeline, commit, flatten, pipeline
+from karma_plugins.lineage.restoring import at_hand, restore
+
+__all__ = [
+    "Commit", "Datum", "Graph", "LineageError", "LockedData", "LockedPipeline", "LockedStage", "Made",
+    "ModelEntry", "Origin", "Pipeline", "Revision", "StageRun", "at_hand",
+    "commit", "dvc_hash", "file_hash", "flatten",
+    "hash_at", "locked", "pipeline", "project_root", "restore", "revisions", "workspace_root",
+]  # fmt: skip

@@ -1,0 +1,103 @@
+"""A picture of lineage: sources on the left, what was asked for on the right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from karma_plugins.lineage.graph import Datum, Made, Origin
+from karma_plugins.lineage.tree import Lineage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Width and height of a box and of the place it has, in inches.
+BOX, PLACE = (2.1, 0.42), (2.7, 0.62)
+COLOURS = {"source": "#e8eaed", "run": "#dbe8f6", "asked": "#f8dcc2"}
+Key = str | Datum
+
+
+def draw(lineage: Lineage) -> Figure:
+    """Each run is a box with its stage and its outs' first digits, each source a grey one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    labels, edges, kinds = _boxes(lineage)
+    columns = _columns(labels, edges)
+    height = max(len(column) for column in columns) * PLACE[1] + 0.3
+    figure = Figure(figsize=(len(columns) * PLACE[0] + 0.3, height), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, len(columns) * PLACE[0] + 0.3), ylim=(0, height))
+    axes.axis("off")
+    at: dict[Key, tuple[float, float]] = {}
+    for number, column in enumerate(columns):
+        gap = height / len(column)
+        for row, key in enumerate(column):
+            at[key] = (0.3 + number * PLACE[0], height - (row + 0.5) * gap - BOX[1] / 2)
+    for above, below in edges:
+        start, end = at[above], at[below]
+        ends = ((end[0], end[1] + BOX[1] / 2), (start[0] + BOX[0], start[1] + BOX[1] / 2))
+        arrow = {"arrowstyle": "->", "color": "#8a929c", "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", *ends, arrowprops=arrow, zorder=1)
+    for key, (x, y) in at.items():
+        style = "round,pad=0.02,rounding_size=0.06"
+        axes.add_patch(
+            FancyBboxPatch(
+                (x, y), *BOX, boxstyle=style, fc=COLOURS[kinds[key]], ec="#8a929c", lw=0.6, zorder=2
+            )
+        )
+        axes.text(
+            x + BOX[0] / 2, y + BOX[1] / 2, labels[key], ha="center", va="center", fontsize=6.5, zorder=3
+        )
+    return figure
+
+
+def _boxes(lineage: Lineage) -> tuple[dict[Key, str], list[tuple[Key, Key]], dict[Key, str]]:
+    """Labels, edges (above, below) and kinds of the boxes."""
+    labels: dict[Key, str] = {}
+    kinds: dict[Key, str] = {}
+    edges: dict[tuple[Key, Key], None] = {}
+    makers: dict[Datum, list[Key]] = {}
+
+    def visit(node: Origin | Made, below: Key | None) -> None:
+        if isinstance(node, Made):
+            outs = ", ".join(f"{out.path} {out.digest[:6]}" for out in node.run.outs[:1])
+            labels[node.run.id], kinds[node.run.id] = f"{node.run.name}\n{outs}", "run" if below else "asked"
+            for child in node.inputs:
+                visit(child, node.run.id)
+            return
+        place = node.within or node.datum
+        if node.made:
+            makers[node.datum] = makers[place] = [made.run.id for made in node.made]
+        elif not node.seen:
+            labels[node.datum], kinds[node.datum] = f"{node.datum.path}\n{node.datum.digest[:6]}", "source"
+            makers[node.datum] = [node.datum]
+        for key in makers.setdefault(node.datum, makers.get(place, [])):
+            if below:
+                edges[key, below] = None
+        for made in node.made:
+            visit(made, below)
+            if below is None:
+                kinds[made.run.id] = "asked"
+
+    visit(lineage.root, None)
+    return labels, list(edges), kinds
+
+
+def _columns(labels: dict[Key, str], edges: list[tuple[Key, Key]]) -> list[list[Key]]:
+    """Boxes by their longest way from a source, in the order they were met."""
+    above: dict[Key, list[Key]] = {key: [] for key in labels}
+    for start, end in edges:
+        above[end].append(start)
+    depth: dict[Key, int] = {}
+
+    def deep(key: Key) -> int:
+        if key not in depth:
+            depth[key] = 1 + max((deep(other) for other in above[key]), default=-1)
+        return depth[key]
+
+    columns: list[list[Key]] = [[] for _ in range(1 + max(map(deep, labels), default=0))]
+    for key in labels:
+        columns[depth[key]].append(key)
+    return columns

@@ -1,0 +1,67 @@
+"""The stage's end of the process that carries its record to MLflow (`karma_plugins.tracking.delivery`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Final, cast
+
+from karma_plugins.tracking import record as records
+
+#: Seconds that a finished stage waits for the delivery; then the record stays in the spool.
+PATIENCE: Final = 120.0
+#: Where the user has set none: retries that end in seconds (MLflow's own take minutes), no telemetry.
+SETTINGS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+
+
+class Courier:
+    """A process started before the record is there: it imports MLflow while the stage does its own imports.
+
+    It has a session of its own, so that Ctrl-C reaches the stage alone. It ends when the stage's end of its
+    pipe closes, so also when the stage is killed.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self._folder, self._log = folder, folder / "courier.log"
+        command = [sys.executable, "-m", "karma_plugins.tracking.delivery", str(folder), str(root)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**SETTINGS, **os.environ},
+            )
+        self._pipe = cast("IO[bytes]", self._process.stdin)
+
+    def begin(self) -> None:
+        """Say that the record is there: the run can be shown."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended; `wait` says why when the stage is done
+            self._pipe.write(b"begin\n")
+            self._pipe.flush()
+
+    def wait(self) -> None:
+        """Let it deliver; where it could not, say in one line on stderr where the record waits."""
+        self._pipe.close()
+        try:
+            code = self._process.wait(PATIENCE)
+            log = self._log.read_text(errors="replace").splitlines() if code else []
+            reason = log[-1] if log else f"exit status {code}"
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code, reason = self._process.wait(), f"MLflow took longer than {PATIENCE:.0f} s"
+        if code and (record := records.read(self._folder)).status == "FINISHED":
+            place = os.path.relpath(self._folder)
+            sys.stderr.write(
+                f"karma: {record.name} is not in MLflow yet ({reason[:160]}). Its record waits in {place}: "
+                "run `karma sync`.\n"
+            )

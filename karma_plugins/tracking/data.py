@@ -1,0 +1,98 @@
+"""What a run says of the data that it read and wrote: name, place, hash, size, and the columns of a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from karma_plugins import lineage
+
+Context = Literal["input", "output"]
+
+
+@dataclass(slots=True)
+class Data:
+    """A file or folder, by its path from the root of the repository and its hash in dvc.lock.
+
+    `size` in bytes; `rows` and `columns` (in the words of an MLflow signature) are those of a table.
+    """
+
+    name: str
+    path: str
+    digest: str
+    size: int | None = None
+    rows: int | None = None
+    columns: list[dict[str, Any]] = field(default_factory=list)
+    context: Context = "input"
+
+
+def describe(path: Path, workspace: Path, folder: Path, context: Context = "input") -> Data:
+    """The data at `path` as it lies there now, named as seen from the pipeline's folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    data = Data(
+        name=_name(os.path.relpath(path.resolve(), folder.resolve()), path.is_file()),
+        path=Path(os.path.relpath(path.resolve(), workspace)).as_posix(),
+        digest=lineage.dvc_hash(path),
+        size=sum(file.stat().st_size for file in files),
+        context=context,
+    )
+    if path.suffix == ".parquet" and path.is_file():
+        _columns(data, path)
+    return data
+
+
+def describe_at(path: Path, rev: str, workspace: Path) -> Data:
+    """The data at `path` in a git revision: its hash is known, the bytes need not be there."""
+    where = Path(os.path.relpath(path.absolute(), workspace)).as_posix()
+    digest = lineage.hash_at(where, rev, workspace)
+    return Data(_name(where, not digest.endswith(".dir")), where, digest)
+
+
+def describe_locked(
+    data: lineage.LockedData, workspace: Path, folder: str, context: Context = "input"
+) -> Data:
+    """The data that dvc.lock names; the columns of a table where its bytes are in the workspace or cache."""
+    is_file = not data.md5.endswith(".dir")
+    found = Data(
+        _name(os.path.relpath(data.path, folder), is_file), data.path, data.md5, data.size, context=context
+    )
+    if is_file and data.path.endswith(".parquet") and (table := lineage.at_hand(data, workspace)):
+        _columns(found, table)
+    return found
+
+
+def _columns(data: Data, table: Path) -> None:
+    import polars as pl
+
+    data.columns = [
+        {"name": k, "required": True, **_type(v)} for k, v in pl.read_parquet_schema(table).items()
+    ]
+    data.rows = int(pl.scan_parquet(table).select(pl.len()).collect().item())
+
+
+def _name(path: str, is_file: bool) -> str:
+    """A path without its suffix and a leading `data/`."""
+    parts = Path(path).parts
+    short = Path(*(parts[1:] if parts[0] == "data" and len(parts) > 1 else parts))
+    return (short.with_suffix("") if is_file else short).as_posix()
+
+
+def _type(dtype: Any) -> Mapping[str, Any]:
+    """A polars type in the words of an MLflow signature."""
+    import polars as pl
+
+    if isinstance(dtype, pl.List):
+        return {"type": "array", "items": _type(dtype.inner)}
+    if isinstance(dtype, pl.Struct):
+        return {
+            "type": "object",
+            "properties": {f.name: {**_type(f.dtype), "required": True} for f in dtype.fields},
+        }
+    if dtype.is_integer():
+        return {"type": "long"}
+    if dtype.is_float():
+        return {"type": "double"}
+    return {"type": "boolean" if dtype == pl.Boolean else "string"}

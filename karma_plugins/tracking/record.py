@@ -1,0 +1,89 @@
+"""The record of one stage run: plain JSON that lies in the spool until MLflow has taken it.
+
+Its folder holds `record.json`, `points.jsonl` (metrics reported on the way, one line each), `artifacts/`,
+and two locks that the operating system frees when their holder dies.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from karma_plugins.tracking.data import Data
+
+Status = Literal["RUNNING", "FINISHED", "FAILED"]
+
+
+@dataclass(slots=True)
+class Model:
+    """A folder of weights that the stage made; `path` and `trained_on` are paths of the record's datasets."""
+
+    name: str
+    path: str
+    trained_on: str
+    register: str | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One run of one stage, and the pipeline run that it belongs to. Times are in milliseconds since 1970."""
+
+    uid: str
+    name: str
+    stage: str
+    started: int
+    ended: int | None = None
+    status: Status = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    datasets: list[Data] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
+    state: str = ""
+    pipeline: str = ""
+    pipeline_params: dict[str, str] = field(default_factory=dict)
+    experiment: str | None = None
+    system_metrics: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write `record.json` whole or not at all."""
+        partial = folder / ".record.partial"
+        partial.write_text(json.dumps(asdict(self), indent=1))
+        partial.replace(folder / "record.json")
+
+
+def read(folder: Path) -> Record:
+    """The record in a folder of the spool."""
+    fields = json.loads((folder / "record.json").read_text())
+    fields["datasets"] = [Data(**dataset) for dataset in fields["datasets"]]
+    fields["models"] = [Model(**model) for model in fields["models"]]
+    return Record(**fields)
+
+
+def spool(root: Path) -> Path:
+    """Where the records of a repository wait."""
+    return root / ".karma" / "spool"
+
+
+def carrier(folder: Path, timeout: float = -1) -> FileLock:
+    """The lock of whoever carries a record to MLflow: its courier, or `karma sync` after that one's death."""
+    return FileLock(folder / "carrier.lock", timeout=timeout)
+
+
+def living(folder: Path, timeout: float = -1) -> FileLock:
+    """The lock that a stage holds as long as it lives, so that a record left RUNNING by a kill is known."""
+    return FileLock(folder / "stage.lock", timeout=timeout)
+
+
+def waiting(root: Path) -> Iterator[Path]:
+    """Folders of finished records that MLflow has not taken yet, oldest first."""
+    folders = [file.parent for file in spool(root).glob("*/record.json")]
+    records = [(read(folder), folder) for folder in folders]
+    for record, folder in sorted(records, key=lambda pair: (pair[0].started, pair[0].uid)):
+        if record.status == "FINISHED":
+            yield folder

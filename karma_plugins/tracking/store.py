@@ -1,0 +1,133 @@
+"""MLflow as the place that records go to: opening it, and bringing it to hold a record."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Metric,
+    Param,
+    Run,
+)
+
+from karma_plugins.tracking.record import Record
+
+#: What MLflow takes in one request, and how long a param or tag may be.
+METRICS, PARAMS, TAGS, LENGTH = 1000, 100, 100, 5000
+#: The experiment shows "Training runs".
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A metric's value at a step; `at` in milliseconds since 1970."""
+
+    key: str
+    value: float
+    step: int
+    at: int
+
+
+class Store:
+    """An MLflow experiment that takes the records of the repository at `root`.
+
+    MLFLOW_TRACKING_URI and its fellows say which; by default `mlflow.db` and `mlruns` in the root. Every
+    method can be repeated: what MLflow already holds stays as it is.
+    """
+
+    def __init__(self, root: Path, experiment: str | None = None) -> None:
+        self.lock = FileLock(root / ".karma" / "mlflow.lock")
+        local = None if os.environ.get("MLFLOW_TRACKING_URI") else f"sqlite:///{root / 'mlflow.db'}"
+        with self.lock:  # opening makes the database where there is none: two at once would break it
+            self.client = MlflowClient(tracking_uri=local)
+            self.experiment = self._experiment(
+                experiment or root.name or "karma", (root / "mlruns").as_uri() if local else None
+            )
+
+    def _experiment(self, default: str, artifacts: str | None) -> str:
+        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return given
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", default)
+        if found := self.client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        return str(self.client.create_experiment(name, artifact_location=artifacts, tags=EXPERIMENT_TAGS))
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def begin(self, record: Record) -> str:
+        """The run of a record, and the pipeline run around it, made where they are not there yet."""
+        if found := self.find("karma.uid", record.uid):
+            return str(found.info.run_id)
+        parent = self._pipeline(record)
+        tags = {**record.tags, "karma.role": "stage", "karma.stage": record.stage, "karma.uid": record.uid}
+        tags |= {"karma.state": record.state, "mlflow.parentRunId": parent, "mlflow.source.name": record.name}
+        run = self.client.create_run(self.experiment, record.started, short(tags), record.name)
+        self._log_params(run, record.params)
+        self.client.update_run(parent, status="RUNNING")
+        return str(run.info.run_id)
+
+    def _pipeline(self, record: Record) -> str:
+        """The run of the pipeline's state: one, also when several stages look for it at once."""
+        with self.lock:
+            run = self.find("karma.pipeline", record.state)
+            if run is None:
+                kept = ("git.", "version.", "mlflow.", "dvc.experiment")
+                tags = {key: value for key, value in record.tags.items() if key.startswith(kept)}
+                tags |= {
+                    "karma.role": "pipeline",
+                    "karma.pipeline": record.state,
+                    "karma.state": record.state,
+                }
+                run = self.client.create_run(self.experiment, record.started, short(tags), record.pipeline)
+                self._log_params(run, record.pipeline_params)
+        return str(run.info.run_id)
+
+    def find(self, tag: str, value: str) -> Run | None:
+        """The first run with a tag of this value, by start and id."""
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        runs = self.client.search_runs(
+            [self.experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=order
+        )
+        return runs[0] if runs else None
+
+    def _log_params(self, run: Run, params: dict[str, str]) -> None:
+        entities = [Param(allowed(key), value[:LENGTH]) for key, value in sorted(params.items())]
+        for some in chunks(entities, PARAMS):
+            self.client.log_batch(run.info.run_id, params=some)
+
+    def log_points(self, run_id: str, points: Iterable[Point]) -> None:
+        """Metrics with their steps, a thousand a request; a point that is there already is not doubled."""
+        entities = [Metric(allowed(point.key), point.value, point.at, point.step) for point in points]
+        for some in chunks(entities, METRICS):
+            self.client.log_batch(run_id, metrics=some)
+
+    def end(self, run_id: str, status: str, ended: int | None) -> None:
+        """End a run, and the pipeline run around it: that one shows how its last stage ended."""
+        parent = self.client.get_run(self.client.get_run(run_id).data.tags["mlflow.parentRunId"])
+        self.client.set_terminated(run_id, status, ended)
+        last = max(parent.info.end_time or 0, ended or 0) or None
+        self.client.set_terminated(parent.info.run_id, status, last)
+
+
+def allowed(name: str) -> str:
+    """A name in the letters that MLflow allows for params, metrics and tags."""
+    return re.sub(r"[^\w\-./: ]", "_", name)[:250]
+
+
+def short(tags: dict[str, str]) -> dict[str, str]:
+    """Tags or params as MLflow takes them."""
+    return {allowed(key): value[:LENGTH] for key, value in tags.items()}
+
+
+def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Pieces of at most `size` values."""
+    return (values[start : start + size] for start in range(0, len(values), size))

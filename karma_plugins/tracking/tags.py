@@ -1,0 +1,72 @@
+"""Tags that say where a run comes from, and names that tell pipeline runs apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from karma_plugins import lineage
+
+#: Libraries whose versions are tags of every run.
+LIBRARIES: Final = (
+    "karma-plugins",
+    "torch",
+    "transformers",
+    "trl",
+    "lm-eval",
+    "mlflow",
+    "dvc",
+    "polars",
+    "numpy",
+)
+#: Params that a pipeline run is named by.
+TELLING: Final = ("curriculum.pairing", "train.objective")
+#: So many changed params are named, the others counted.
+NAMED_CHANGES: Final = 2
+
+
+def origin(folder: Path) -> dict[str, str]:
+    """DVC stage and experiment, git commit, branch and whether files differ from it, as far as there are any.
+
+    Of the environment nothing but the stage's and the experiment's name is told.
+    """
+    commit = lineage.commit(folder)
+    tags = {
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+    if commit:
+        tags |= {"mlflow.source.git.commit": commit.sha, "mlflow.source.git.branch": commit.branch}
+        tags["git.dirty"] = str(commit.dirty).lower()
+    return {key: value for key, value in tags.items() if value}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed libraries, none of which is imported for it."""
+    found = {"version.python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[f"version.{library}"] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def pipeline_name(pipeline: lineage.Pipeline, origin: dict[str, str]) -> str:
+    """A pipeline run's name: experiment or commit, what was chosen, what was changed since, the state."""
+    sha, branch = origin.get("mlflow.source.git.commit", ""), origin.get("mlflow.source.git.branch", "HEAD")
+    place = origin.get("dvc.experiment") or (f"{branch}@{sha[:7]}" if sha else "")
+    chosen = [written(pipeline.params[key]) for key in TELLING if key in pipeline.params]
+    changed = [f"{key}={written(pipeline.params.get(key))}" for key in pipeline.changed if key not in TELLING]
+    if len(changed) > NAMED_CHANGES:
+        changed[NAMED_CHANGES:] = [f"+{len(changed) - NAMED_CHANGES} more"]
+    return " · ".join(part for part in (place, *chosen, *changed, pipeline.state[:4]) if part)
+
+
+def written(value: Any) -> str:
+    """A param's value as text."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
