@@ -1,0 +1,1 @@
+"""The pipeline's stages, thin commands that dvc.yaml runs as `python -m stages.<name>` in its own folder."""

@@ -1,0 +1,48 @@
+"""Stage curriculum: pairs the answers of kin models and orders the pairs from easy to hard."""
+
+from pathlib import Path
+
+import click
+
+from karma_plugins import console, curriculum, manager, params, pictures, schemas, selection, tables
+from karma_plugins.curriculum import dataset
+from karma_plugins.staging import running
+
+
+@click.command(cls=console.Guarded)
+@click.option("--prompts", type=Path, default=Path("data/prompts.parquet"))
+@click.option("--responses", type=Path, default=Path("data/responses"))
+@click.option("--judge", type=Path, default=Path("data/judge"))
+@click.option("--kinship", type=Path, default=Path("data/kinship.parquet"))
+@click.option("--out", type=Path, default=Path("data/pairs"))
+@click.option("--metrics", type=Path, default=Path("metrics/curriculum.json"))
+@click.option("--plot", type=Path, default=Path("plots/curriculum.csv"))
+def main(
+    prompts: Path, responses: Path, judge: Path, kinship: Path, out: Path, metrics: Path, plot: Path
+) -> None:
+    """Make the preference dataset by section `curriculum` of params.yaml."""
+    settings = params.load("curriculum", params.CurriculumSection)
+    pairing = selection.pairing(settings, manager.load())
+    files = [responses / f"{model}.parquet" for model in params.load_models()]
+    inputs, outs = [prompts, responses, judge, kinship], [out, metrics, plot]
+    with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
+        made = curriculum.build(
+            tables.read(prompts, schemas.PROMPTS),
+            tables.read_all(files, schemas.RESPONSES),
+            tables.read(judge / "rewards.parquet", schemas.REWARDS),
+            tables.read(kinship, schemas.KINSHIP),
+            pairing,
+            settings,
+        )
+        judges = tables.read_verdicts(judge)
+        bias = tables.read(judge / "bias.parquet", schemas.BIAS)
+        hashed = [prompts, *files, judge / "rewards.parquet", kinship]
+        dataset.write(made, out, settings, dataset.provenance(judges, bias, hashed))
+        tables.write_json(made.report, metrics)
+        tables.write_csv(curriculum.points(made.pairs), plot)
+        run.metrics(made.report)
+        run.figure("difficulty", pictures.difficulty, made.pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Stage evaluate: measures what the training did, the aligned model against its base on held-out prompts."""
+
+from pathlib import Path
+
+import click
+
+from karma_plugins import console, evaluation, manager, models, params, schemas, selection, tables
+from karma_plugins.staging import kept, running
+
+
+@click.command(cls=console.Guarded)
+@click.option("--prompts", type=Path, default=Path("data/prompts.parquet"))
+@click.option("--base", required=True, help="The model that was aligned.")
+@click.option("--aligned", type=Path, default=Path("data/model"))
+@click.option("--metrics", type=Path, default=Path("metrics/evaluate.json"))
+@click.option("--plot", type=Path, default=Path("plots/evaluate.csv"))
+def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> None:
+    """Compare by section `evaluate` of params.yaml, on the tasks of section `profile`."""
+    settings, measured = (
+        params.load("evaluate", params.EvaluateSection),
+        params.load("profile", params.ProfileSection),
+    )
+    registry = manager.load()
+    jury = selection.jury(settings.judges, registry, where="evaluate.judges")
+    profiler = selection.profiler(measured, registry)
+    generator = selection.generator(
+        settings.generator, settings.sampling, registry, where="evaluate.generator"
+    )
+    before = models.load("base", base)
+    after = models.aligned(before, aligned)
+    used, inputs = [profiler, generator, *(j.judge for j in jury)], [prompts, before.path, after.path]
+    with running("evaluate", settings, used, inputs=inputs, outs=[metrics, plot]) as run:
+        result = evaluation.evaluate(
+            before, after, tables.read(prompts, schemas.PROMPTS), jury,
+            profiler, measured.tasks, generator, settings, shards=kept("generate"), report=run.progress,
+        )  # fmt: skip
+        tables.write_json(result.metrics, metrics)
+        tables.write_csv(result.points, plot)
+        run.metrics(result.metrics)
+        run.figure("evaluation", evaluation.picture, result.metrics)
+        console.say(evaluation.table(result.metrics))
+
+
+if __name__ == "__main__":
+    main()

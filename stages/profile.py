@@ -1,0 +1,27 @@
+"""Stage profile: measures one model's competencies on benchmark tasks."""
+
+from pathlib import Path
+
+import click
+
+from karma_plugins import console, manager, models, params, profiling, schemas, selection, tables
+from karma_plugins.staging import running
+
+
+@click.command(cls=console.Guarded)
+@click.argument("model")
+@click.option("--out", type=Path, default=Path("data/profile"))
+def main(model: str, out: Path) -> None:
+    """Profile MODEL, a name in section `models` of params.yaml, by section `profile`."""
+    settings, folder = params.load("profile", params.ProfileSection), out / model
+    profiler = selection.profiler(settings, manager.load())
+    candidate = models.load(model, params.load_model(model).path)
+    with running("profile", settings, [profiler], item=model, inputs=[candidate.path], outs=[folder]) as run:
+        profile = profiling.profile(candidate, profiler, settings.tasks)
+        tables.write(profile.scores, folder / "scores.parquet", schemas.SCORES)
+        tables.write(profile.items, folder / "items.parquet", schemas.ITEMS)
+        run.metrics(profiling.competencies(profile.scores))
+
+
+if __name__ == "__main__":
+    main()

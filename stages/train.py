@@ -1,0 +1,49 @@
+"""Stage train: aligns the base model on the pairs, phase by phase, in the order of the curriculum."""
+
+from pathlib import Path
+
+import click
+
+from karma_plugins import (
+    console,
+    manager,
+    models,
+    params,
+    pictures,
+    processes,
+    schemas,
+    selection,
+    tables,
+    training,
+)
+from karma_plugins.curriculum import dataset
+from karma_plugins.shards import karma_folder
+from karma_plugins.staging import running
+
+
+@click.command(cls=console.Guarded)
+@click.option("--pairs", type=Path, default=Path("data/pairs"))
+@click.option("--out", type=Path, default=Path("data/model"))
+@click.option("--metrics", type=Path, default=Path("metrics/train.json"))
+@click.option("--plot", type=Path, default=Path("plots/train.csv"))
+def main(pairs: Path, out: Path, metrics: Path, plot: Path) -> None:
+    """Train by section `train` of params.yaml."""
+    settings = params.load("train", params.TrainSection)
+    objective = selection.objective(settings, manager.load())
+    base = models.load("base", settings.base)
+    with running("train", settings, [objective], inputs=[pairs, base.path], outs=[out, metrics, plot]) as run:
+        trained = training.train(
+            tables.read(pairs / dataset.TRAIN, schemas.PAIRS), base, objective, settings,
+            output=out, checkpoints=karma_folder() / "train", report=run.progress,
+        )  # fmt: skip
+        if not processes.is_first():
+            return
+        tables.write_json(trained.metrics, metrics)
+        tables.write_csv(trained.curve, plot)
+        run.metrics(trained.metrics)
+        run.figure("training", pictures.training_curves, trained.curve)
+        run.model(out, trained_on=pairs, register=settings.register_as)
+
+
+if __name__ == "__main__":
+    main()
