@@ -1,0 +1,81 @@
+"""The demo distribution, built and installed for real; the tutorial's code blocks are its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the demo distribution was installed into, as pip does it."""
+    folder = tmp_path_factory.mktemp("demo")
+    shutil.copytree(repository / "tests" / "plugins" / "karma-demo", folder / "source")
+    install(folder / "source", folder / "site")
+    return folder / "site"
+
+
+def install(source: Path, site: Path) -> None:
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--upgrade",
+    ]
+    subprocess.run([*pip, "--target", str(site), str(source)], check=True)
+
+
+def run(site: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_listed_with_distribution_version_and_options(site: Path) -> None:
+    listed = json.loads(run(site, "-m", "karma_plugins", "plugins", "--json").stdout)
+    demo = {row["kind"]: row for row in listed["plugins"] if row["distribution"] == "karma-demo"}
+    assert demo["judges"]["version"] == "0.1.0"
+    assert demo["judges"]["options"]["words"]["default"] == 5
+    assert demo["kinship_metrics"]["name"] == "demo"
+    assert listed["broken"] == []
+
+
+def test_keeps_its_contracts(site: Path, repository: Path) -> None:
+    tests = repository / "tests" / "plugins" / "karma-demo" / "tests"
+    done = run(site, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests))
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+
+
+def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
+    demo = repository / "tests" / "plugins" / "karma-demo"
+    text = (repository / "docs" / "writing_a_plugin.md").read_text(encoding="utf-8")
+    blocks = dict.fromkeys(("python", "toml"), "")
+    for language, block in re.findall(r"```(python|toml)\n(.*?)```", text, re.DOTALL):
+        blocks[language] += block
+    code = (demo / "src" / "karma_demo" / "__init__.py").read_text(encoding="utf-8")
+    tests = (demo / "tests" / "test_demo.py").read_text(encoding="utf-8").replace("  # noqa: RUF012", "")
+    assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
+    assert squeezed(without_docstring(code)) in squeezed(blocks["python"])
+    assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s+", " ", textwrap.dedent(text)).strip()
+
+
+def without_docstring(code: str) -> str:
+    return code.split('"""', 2)[2]

@@ -1,0 +1,79 @@
+"""Tables: checked against their schema, the same rows giving the same bytes, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from karma_plugins import schemas, tables
+from karma_plugins.errors import TableError
+
+
+def rewards(n: int = 3) -> pl.DataFrame:
+    rows = [
+        {
+            "response_id": f"r{i}", "prompt_id": "p", "reward": i / 10, "n_judges": 1, "judges": "x",
+            "disagreement": None,
+        }
+        for i in range(n)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=schemas.REWARDS.columns)
+
+
+def test_same_rows_in_any_order_are_the_same_bytes(tmp_path: Path) -> None:
+    tables.write(rewards(500), tmp_path / "a.parquet", schemas.REWARDS)
+    tables.write(
+        rewards(500).sample(fraction=1.0, shuffle=True, seed=3), tmp_path / "b.parquet", schemas.REWARDS
+    )
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert tables.read(tmp_path / "a.parquet", schemas.REWARDS).equals(rewards(500).sort("response_id"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda f: f.rename({"reward": "rewards"}),
+            "column 'reward' of table rewards is missing. Did you mean 'rewards'?",
+        ),
+        (lambda f: f.with_columns(x=1), "column 'x' is not in table rewards"),
+        (lambda f: f.with_columns(pl.col("reward").cast(pl.String)), "column 'reward' is String"),
+        (lambda f: f.with_columns(judges=None), "column 'judges' of table rewards is empty in 3 rows"),
+        (lambda f: pl.concat([f, f]), "two rows of table rewards have the same key {'response_id': 'r0'}"),
+    ],
+)
+def test_wrong_columns_are_named(tmp_path: Path, change: object, message: str) -> None:
+    path = tmp_path / "rewards.parquet"
+    change(rewards()).write_parquet(path)  # type: ignore[operator]
+    with pytest.raises(TableError, match="rewards.parquet") as error:
+        tables.read(path, schemas.REWARDS)
+    assert message in str(error.value)
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="no such table"):
+        tables.read(tmp_path / "none.parquet", schemas.REWARDS)
+    (tmp_path / "broken.parquet").write_text("not parquet")
+    with pytest.raises(TableError, match="not a readable parquet file"):
+        tables.read(tmp_path / "broken.parquet", schemas.REWARDS)
+
+
+def test_a_refused_table_leaves_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "rewards.parquet"
+    tables.write(rewards(), path, schemas.REWARDS)
+    before = path.read_bytes()
+    with pytest.raises(TableError):
+        tables.write(rewards().drop("reward"), path, schemas.REWARDS)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["rewards.parquet"]
+
+
+def test_read_all_takes_exactly_the_named_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "gone"):
+        frame = rewards(1).with_columns(response_id=pl.lit(name))
+        tables.write(frame, tmp_path / f"{name}.parquet", schemas.REWARDS)
+    found = tables.read_all([tmp_path / "a.parquet", tmp_path / "b.parquet"], schemas.REWARDS)
+    assert found["response_id"].to_list() == ["a", "b"]
+    assert tables.read_all([], schemas.REWARDS).height == 0
