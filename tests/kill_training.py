@@ -1,7 +1,7 @@
 """Kills a training again and again, then lets it end; run by tests/test_training.py in a process of its own.
 
 usage: kill_training.py FOLDER OBJECTIVE MOMENT... with FOLDER/base a model; a moment is `report:<step>`,
-`checkpoint:<n>` (n-th checkpoint written but not yet marked complete) or `export`.
+`checkpoint:<n>` (n-th checkpoint written but not yet marked complete) or `export`; none: a calm run.
 
 Every attempt is a fork of a process that has imported all and done nothing, and dies of a real SIGKILL.
 """
@@ -51,7 +51,7 @@ def attempt(folder: Path, name: str, moment: str) -> None:
         models.load("base", folder / "base"),
         objective(name),
         TrainSection(base="base", batch_size=4, epochs=2, checkpoint_steps=2, learning_rate=1e-3),
-        output=folder / "killed",
+        output=folder / "out",
         checkpoints=folder / "kept",
         report=report,
     )

@@ -179,24 +179,27 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("name", KILLS)
-def test_kills_at_any_moment_change_no_byte(base, undisturbed, tmp_path, name):
-    if name == "ppo":
-        pytest.importorskip("torchrl")
-    (tmp_path / "base").symlink_to(base)
+def trained(base: Path, folder: Path, name: str, *moments: str) -> Mapping[str, bytes]:
+    """A model trained in processes of one thread each, killed at these moments."""
+    folder.mkdir()
+    (folder / "base").symlink_to(base)
     ended = subprocess.run(
-        [sys.executable, HERE / "kill_training.py", tmp_path, name, *KILLS[name]],
+        [sys.executable, HERE / "kill_training.py", folder, name, *moments],
         env=os.environ | {"PYTHONPATH": f"{HERE.parent}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
-    calm = undisturbed[0]
-    if name != "dpo":
-        calm = tmp_path / "calm"
-        run(base, calm, name=name)
-    assert contents(tmp_path / "killed") == contents(calm / "model")
+    return contents(folder / "out")
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_kills_at_any_moment_change_no_byte(base, tmp_path, name):
+    if name == "ppo":
+        pytest.importorskip("torchrl")
+    undisturbed = trained(base, tmp_path / "calm", name)
+    assert trained(base, tmp_path / "killed", name, *KILLS[name]) == undisturbed
 
 
 @pytest.mark.parametrize("export", ["merged", "adapter"])
