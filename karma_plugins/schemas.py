@@ -123,3 +123,11 @@ PAIRS = _schema(
     rejected_reward=FLOAT, margin=FLOAT, disagreement=FLOAT, kinship=FLOAT, complexity=FLOAT,
     difficulty=FLOAT,
 )  # fmt: skip
+
+#: Runs of a study: accuracy of base and aligned model, their difference and the win rate, over all held-out
+#: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`.
+STUDY = _schema(
+    "study", "objective pairing seed competency", "",
+    objective=STRING, pairing=STRING, seed=INT, competency=STRING, pairs=INT, steps=INT, base=FLOAT,
+    aligned=FLOAT, difference=FLOAT, win_rate=FLOAT,
+)  # fmt: skip

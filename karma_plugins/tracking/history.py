@@ -22,6 +22,16 @@ def stage_runs(store: Store, condition: str = "") -> list[StageRun]:
     return [stage_run(run) for run in runs(store, f"{wanted} AND {condition}" if condition else wanted)]
 
 
+def durations(store: Store) -> dict[str, float]:
+    """Seconds that each stage (`generate@trunk`) took when it last ran to its end."""
+    finished = runs(store, "tags.`karma.role` = 'stage' AND attributes.status = 'FINISHED'")
+    return {
+        run.info.run_name: (run.info.end_time - run.info.start_time) / 1000
+        for run in finished
+        if "karma.from" not in run.data.tags
+    }
+
+
 def runs(store: Store, condition: str) -> list[Run]:
     """Runs of the experiment by a condition in MLflow's words, by start and id."""
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]

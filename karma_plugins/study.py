@@ -1,0 +1,270 @@
+"""Pairings and objectives compared over seeds: what each arm gained, and which differences are real.
+
+An arm is a pairing under an objective. All arms of a seed start from the same answers and are evaluated with
+the same noise, so that arms are compared seed by seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from karma_plugins.schemas import STUDY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+#: The difference of accuracy that a study is to show, and the share of studies in which it then does.
+TELLING, POWER, LEVEL = 0.02, 0.8, 0.95
+ALL = "all"
+MEASURES = ("difference", "win_rate")
+ARM = ("objective", "pairing")
+
+
+def rows(
+    objective: str, pairing: str, seed: int, evaluation: Mapping[str, Any], pairs: int, steps: int
+) -> pl.DataFrame:
+    """One run as rows of table `study`: competency `all` and each of them, from what evaluate measured."""
+    blocks = [(ALL, evaluation), *evaluation["competency"].items()]
+    return pl.DataFrame(
+        [
+            {
+                "objective": objective,
+                "pairing": pairing,
+                "seed": seed,
+                "competency": competency,
+                "pairs": pairs,
+                "steps": steps,
+                "base": block["accuracy"]["base"]["mean"],
+                "aligned": block["accuracy"]["aligned"]["mean"],
+                "difference": block["accuracy"]["difference"]["mean"],
+                "win_rate": block["win_rate"]["mean"],
+            }
+            for competency, block in blocks
+        ],
+        schema=STUDY.columns,
+    )
+
+
+def arms(runs: pl.DataFrame) -> pl.DataFrame:
+    """What each arm gained: mean over seeds and its 95% t-interval, from table `study`.
+
+    Columns objective, pairing, competency, seeds, pairs and steps (least over seeds), and for the difference
+    of accuracy to the base and for the win rate: mean, sd, low, high. sd, low and high are null for one seed.
+    """
+    found = []
+    for (objective, pairing, competency), part in _groups(runs, [*ARM, "competency"]):
+        told = {"objective": objective, "pairing": pairing, "competency": competency, "seeds": part.height}
+        told |= {"pairs": part["pairs"].min(), "steps": part["steps"].min()}
+        for measure in MEASURES:
+            told |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_numpy()).items()}
+        found.append(told)
+    return pl.DataFrame(found, infer_schema_length=None).sort(*ARM, "competency")
+
+
+def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
+    """Every two arms that differ in pairing or in objective alone, compared seed by seed.
+
+    Columns measure, competency, objective_a, pairing_a, objective_b, pairing_b, seeds (that both have), mean
+    of a minus b, its 95% t-interval low and high, p of the paired t-test, p_holm (Holm 1979, over all
+    comparisons of that measure and competency), detectable (the difference that so many seeds show with a
+    power of 0.8), seeds_needed (to show 0.02 so). Null where fewer than two seeds or no spread leave it
+    undefined.
+    """
+    found = []
+    for measure in MEASURES:
+        for (competency,), part in _groups(runs, ["competency"]):
+            wide = {arm: dict(r.select("seed", measure).iter_rows()) for arm, r in _groups(part, [*ARM])}
+            tests = [_paired(a, b, wide[a], wide[b]) for a, b in _comparable(sorted(wide))]
+            corrected = _holm([test["p"] for test in tests])
+            for test, p_holm in zip(tests, corrected, strict=True):
+                found.append({"measure": measure, "competency": competency, **test, "p_holm": p_holm})
+    return pl.DataFrame(found, schema=COMPARISONS)
+
+
+COMPARISONS = pl.Schema(
+    {
+        "measure": pl.String, "competency": pl.String, "objective_a": pl.String, "pairing_a": pl.String,
+        "objective_b": pl.String, "pairing_b": pl.String, "seeds": pl.Int64, "mean": pl.Float64,
+        "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64,
+        "detectable": pl.Float64, "seeds_needed": pl.Int64,
+    }
+)  # fmt: skip
+
+
+def seeds_needed(sd: float, telling: float = TELLING) -> int | None:
+    """Seeds with which a paired t-test at 0.05 shows a difference of `telling` with a power of 0.8.
+
+    `sd` is that of the differences between two arms, seed by seed; null where no spread is known.
+    """
+    if not sd > 0:
+        return None
+    return next(n for n in range(2, 1_000_000) if detectable(sd, n) <= telling)
+
+
+def detectable(sd: float, seeds: int) -> float:
+    """The difference that a paired t-test at 0.05 over so many seeds shows with a power of 0.8."""
+    from scipy.stats import t
+
+    reach = t.ppf(0.5 + LEVEL / 2, seeds - 1) + t.ppf(POWER, seeds - 1)
+    return float(reach * sd / math.sqrt(seeds))
+
+
+def report(runs: pl.DataFrame) -> str:
+    """The study as Markdown: a table of arms, a table of comparisons, and what they say in words."""
+    table, tests = arms(runs), comparisons(runs)
+    several = runs["objective"].n_unique() > 1
+
+    def arm(objective: str, pairing: str) -> str:
+        return f"{pairing}, {objective}" if several else pairing
+
+    lines = [
+        "| arm | seeds | pairs | steps | competency | accuracy, aligned minus base | win rate |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {arm(r['objective'], r['pairing'])} | {r['seeds']} | {r['pairs']} | {r['steps']} "
+        f"| {r['competency']} | {_told(r, 'difference_', '+')} | {_told(r, 'win_rate_')} |"
+        for r in table.iter_rows(named=True)
+    ]
+    lines += [
+        "",
+        "| a minus b, over all prompts | accuracy | p | p (Holm) | seeds for 0.02 | win rate | p (Holm) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    overall = tests.filter(competency=ALL)
+    wins = {_arms_of(r): r for r in overall.filter(measure="win_rate").iter_rows(named=True)}
+    rows_ = overall.filter(measure="difference").to_dicts()
+    for r in rows_:
+        a, b = (arm(r[f"objective_{s}"], r[f"pairing_{s}"]) for s in "ab")
+        win = wins[_arms_of(r)]
+        lines.append(
+            f"| {a} - {b} | {_told(r, '', '+')} | {_p(r['p'])} | {_p(r['p_holm'])} "
+            f"| {r['seeds_needed'] or '?'} | {_told(win, '', '+')} | {_p(win['p_holm'])} |"
+        )
+    lines += ["", *(_words(r, arm) for r in rows_)]
+    return "\n".join(lines) + "\n"
+
+
+def picture(runs: pl.DataFrame) -> Figure:
+    """Each arm's gain in accuracy, over all prompts and by competency, and its win rate; a dot a seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = arms(runs)
+    names = table.filter(competency=ALL).select(*ARM).rows()
+    competencies = [ALL, *sorted(set(runs["competency"]) - {ALL})]
+    panels = [("difference", c) for c in competencies] + [("win_rate", ALL)]
+    figure = Figure(figsize=(2.0 + 2.3 * len(panels), 1.3 + 0.45 * len(names)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (measure, competency) in zip(grid, panels, strict=True):
+        axes.axvline(0.0 if measure == "difference" else 0.5, color="#c8ccd2", lw=1)
+        for row, (objective, pairing) in enumerate(names):
+            mine = {"objective": objective, "pairing": pairing, "competency": competency}
+            dots = runs.filter(**mine)[measure].to_list()
+            axes.plot(dots, [row + 0.18] * len(dots), ".", color="#8a929c", ms=4)
+            for found in table.filter(**mine).iter_rows(named=True):
+                mean, low, high = (found[f"{measure}_{k}"] for k in ("mean", "low", "high"))
+                if low is not None:
+                    axes.plot([low, high], [row, row], color="#2563a8", lw=2)
+                axes.plot(mean, row, "o", color="#2563a8", ms=5)
+        axes.set_title("win rate" if measure == "win_rate" else f"accuracy, {competency}", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7)
+    one = runs["objective"].n_unique() == 1
+    grid[0].set_yticks(range(len(names)), [p if one else f"{p}, {o}" for o, p in names])
+    grid[0].invert_yaxis()
+    figure.supxlabel(
+        "aligned minus base (win rate: against the base); mean and 95% interval over seeds", size=8
+    )
+    return figure
+
+
+def _groups(runs: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
+    """The groups of runs in the order of their keys, rows by seed."""
+    yield from sorted(runs.sort("seed").group_by(by, maintain_order=True), key=lambda group: group[0])
+
+
+def _comparable(found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    for i, a in enumerate(found):
+        yield from ((a, b) for b in found[i + 1 :] if (a[0] == b[0]) != (a[1] == b[1]))
+
+
+def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Mean, standard deviation and 95% t-interval of the mean."""
+    from scipy.stats import t
+
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return {"mean": mean, "sd": None, "low": None, "high": None}
+    sd = float(values.std(ddof=1))
+    half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * sd / math.sqrt(n)
+    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+
+
+def _paired(
+    a: tuple[Any, ...], b: tuple[Any, ...], of_a: Mapping[int, float], of_b: Mapping[int, float]
+) -> dict[str, Any]:
+    from scipy.stats import t
+
+    seeds = sorted(of_a.keys() & of_b.keys())
+    told = {"objective_a": a[0], "pairing_a": a[1], "objective_b": b[0], "pairing_b": b[1]}
+    told |= {"seeds": len(seeds), "mean": None, "low": None, "high": None}
+    told |= {"p": None, "detectable": None, "seeds_needed": None}
+    if not seeds:
+        return told
+    found = _interval(np.array([of_a[seed] - of_b[seed] for seed in seeds]))
+    sd, mean = found.pop("sd"), found["mean"]
+    told |= found
+    if sd is not None and mean is not None and sd > 0:
+        statistic = abs(mean) / (sd / math.sqrt(len(seeds)))
+        told["p"] = float(2 * t.sf(statistic, len(seeds) - 1))
+        told["detectable"], told["seeds_needed"] = detectable(sd, len(seeds)), seeds_needed(sd)
+    return told
+
+
+def _holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of the p values that are known."""
+    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
+    corrected: list[float | None] = [None] * len(values)
+    least = 0.0
+    for rank, (p, i) in enumerate(known):
+        least = max(least, min(1.0, p * (len(known) - rank)))
+        corrected[i] = least
+    return corrected
+
+
+def _arms_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[f"{key}_{side}"] for side in "ab" for key in ARM)
+
+
+def _told(row: Mapping[str, Any], prefix: str, sign: str = "") -> str:
+    mean, low, high = (row[f"{prefix}{key}"] for key in ("mean", "low", "high"))
+    if mean is None:
+        return "unknown"
+    interval = "" if low is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{mean:{sign}.3f}{interval}"
+
+
+def _p(value: float | None) -> str:
+    return "?" if value is None else ("<0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def _words(row: Mapping[str, Any], arm: Any) -> str:
+    """What one comparison says."""
+    a, b = (arm(row[f"objective_{s}"], row[f"pairing_{s}"]) for s in "ab")
+    if row["p"] is None:
+        return f"- {a} against {b}: nothing can be said from {row['seeds']} seeds without spread."
+    if row["p_holm"] < 1 - LEVEL:
+        better, worse = (a, b) if row["mean"] > 0 else (b, a)
+        return f"- {better} is better than {worse} by {abs(row['mean']):.3f} of accuracy."
+    return (
+        f"- {a} and {b} do not differ measurably ({row['mean']:+.3f}); a difference of "
+        f"{row['detectable']:.3f} would have shown in four of five such studies."
+    )
