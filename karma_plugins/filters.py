@@ -69,12 +69,14 @@ def drop_seen(
     return table.filter(~seen).drop("overlap"), table.filter(seen).select("prompt_id", "overlap")
 
 
-def read_items(paths: Iterable[Path]) -> list[str]:
+def read_items(path: Path) -> list[str]:
     """The texts of evaluation items: every string in .jsonl, .json, .csv or .parquet files, lines of .txt.
 
-    Of nested records each string counts. Raises TableError for a file that can't be read.
+    `path` is such a file or a folder of them. Of nested records each string counts. Raises TableError for a
+    file that can't be read.
     """
-    return [text for path in paths for text in _texts(path)]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    return [text for file in files for text in _texts(file)]
 
 
 def languages(texts: pl.Series) -> dict[str, int]:

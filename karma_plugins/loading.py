@@ -69,6 +69,16 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, weights: Weights) ->
         )
 
 
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer; none where neither model nor tokenizer names one."""
+    found: Any = model.generation_config.eos_token_id
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return []
+    return list(found) if isinstance(found, (list, tuple)) else [int(found)]
+
+
 def load_model(
     weights: Weights, *, for_training: bool = False, head: Literal["language", "reward"] = "language"
 ) -> PreTrainedModel:

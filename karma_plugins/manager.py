@@ -26,7 +26,7 @@ BUILT_INS = (
     "kinship_metrics.blend",
     "generators.transformers", "generators.recorded", "generators.endpoint",
     "judges.reference", "judges.recorded", "judges.instructions", "judges.reward_model",
-    "judges.llm_rubric", "judges.llm_pairwise",
+    "judges.likelihood", "judges.llm_rubric", "judges.llm_pairwise",
     "pairings.kin", "pairings.random", "pairings.best_worst", "pairings.distant", "pairings.target_kin",
     "objectives.dpo", "objectives.kto", "objectives.orpo", "objectives.ppo", "objectives.rloo",
 )  # fmt: skip

@@ -50,6 +50,14 @@ class PromptColumns(Section):
     split: str = "split"
 
 
+class SeenSection(Section):
+    """Evaluation items, and from which overlap on a training prompt counts as seen in them."""
+
+    items: str = Field(description="file, or folder of files: .jsonl, .json, .csv, .parquet or .txt")
+    ngram: int = Field(13, ge=1, description="words of a run")
+    share: Fraction = Field(0.5, description="least share of a prompt's runs that stand in items too")
+
+
 class PromptsSection(Section):
     """Section `prompts`: where the prompts come from and how their columns are named."""
 
@@ -65,6 +73,7 @@ class PromptsSection(Section):
     competencies: dict[str, str] = Field(default_factory=dict, description="source's value -> competency")
     heldout: Fraction = Field(0.0, description="share held out for evaluate where the source has no split")
     limit: int | None = Field(None, ge=1, description="take the first so many prompts of the source")
+    seen: SeenSection | None = Field(None, description="drop training prompts that evaluation items hold")
 
 
 class ProfileSection(Section):
@@ -171,6 +180,11 @@ class CurriculumSection(Section):
     target: str | None = Field(
         None, description="the candidate that will be trained, for pairing `target-kin`"
     )
+    perplexity: str | None = Field(
+        None,
+        description="the judge (plugin `likelihood`) by whose perplexities a prompt's complexity is told; "
+        "null: by the rewards",
+    )
     licence: str | None = Field(None, description="licence of the dataset, named in its card")
     seed: int = 0
 
@@ -205,6 +219,12 @@ class TrainSection(Section):
     checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
     bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
     lora: LoraSettings | None = None
+    reference_kl: float | None = Field(
+        None,
+        ge=0,
+        description="the reference stays until the policy has moved so far from it, in nats a token; null: "
+        "the reference of a phase is the model of the phase before",
+    )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
     seed: int = 0
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import polars as pl
 
+from karma_plugins import filters
 from karma_plugins.contracts import Messages
-from karma_plugins.errors import TableError
-from karma_plugins.params import PromptsSection
+from karma_plugins.errors import EmptyResultError, TableError
+from karma_plugins.params import PromptsSection, SeenSection
 from karma_plugins.schemas import PROMPTS
 
 SPLITS = ("train", "heldout")
@@ -45,6 +46,23 @@ def read(settings: PromptsSection) -> pl.DataFrame:
     _refuse_twice(prompts, where)
     table = pl.DataFrame([p for p, _ in prompts], schema=PROMPTS.columns)
     return _hold_out(table, settings.heldout).sort("prompt_id")
+
+
+def unseen(prompts: pl.DataFrame, settings: SeenSection | None) -> tuple[pl.DataFrame, int]:
+    """The prompts without training prompts that evaluation items hold, and how many those were.
+
+    Raises TableError where items can't be read, EmptyResultError where no training prompt is left.
+    """
+    if settings is None:
+        return prompts, 0
+    items = filters.read_items(Path(settings.items))
+    kept, seen = filters.drop_seen(prompts, items, ngram=settings.ngram, share=settings.share)
+    if seen.height and (kept["split"] != "train").all():
+        raise EmptyResultError(
+            f"params.yaml, prompts.seen: all {seen.height} training prompts stand in {settings.items}. "
+            "Raise ngram or share, or name other items."
+        )
+    return kept, seen.height
 
 
 def _first(

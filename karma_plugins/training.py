@@ -3,7 +3,7 @@
 What is kept lies in a folder of its own for each content key (pairs, base, settings, objective and code):
 `phase-<i>/model` appears by a rename when the phase is done, `phase-<i>/trainer` holds the objective's
 checkpoints, `phase-<i>/history.jsonl` what it reported. The reference of a phase is the model of the phase
-before.
+before, or with `reference_kl` the last one that had moved far enough from its own reference to replace it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import polars as pl
 from karma_plugins import checkpoints as kept
 from karma_plugins import lock, models, processes, shards
 from karma_plugins.contracts import Model, Objective, Report, TrainingJob
+from karma_plugins.divergence import divergence
 from karma_plugins.errors import EmptyResultError, ModelError, ParamsError
 from karma_plugins.models import Weights
 from karma_plugins.params import TrainSection
@@ -66,12 +67,12 @@ def train(
     history: dict[int, dict[int, dict[str, float]]] = {}
     with _alone(folder), progress("train", sum(phases.values())) as advance:
         done = 0
-        reference = start
+        policy = reference = start
         for phase, steps in phases.items():
             place = folder / f"phase-{phase}"
             log = _History(place / "history.jsonl", _forward(report, advance, done))
             job = TrainingJob(
-                start=reference,
+                start=policy,
                 reference=reference,
                 pairs=pairs.filter(pl.col("phase") == phase),
                 steps=steps,
@@ -85,10 +86,12 @@ def train(
                 phase=phase,
             )
             _run(objective, job, place / "model")
+            policy = _after(start, place / "model", settings)
+            if _moved(policy, job):
+                reference = policy
             history[phase] = {done + step: metrics for step, metrics in sorted(log.rows.items())}
             done += steps
-            reference = _after(start, place / "model", settings)
-        _export(reference, settings, output)
+        _export(policy, settings, output)
     return Training(_metrics(pairs, phases, history), _curve(history))
 
 
@@ -178,6 +181,17 @@ def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
         job.output.replace(model)
         shutil.rmtree(job.checkpoints)
     processes.wait()
+
+
+def _moved(policy: Weights, job: TrainingJob) -> bool:
+    """Whether the policy has moved so far from the job's reference that it takes its place."""
+    least = job.settings.reference_kl
+    if least is None:
+        return True
+    found = divergence(policy, job.reference, job.pairs, job.settings.seed)
+    if processes.is_first():
+        job.report({"reference/kl": found}, job.steps)
+    return found > least
 
 
 def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:

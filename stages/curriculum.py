@@ -26,6 +26,7 @@ def main(
     files = [responses / f"{model}.parquet" for model in params.load_models()]
     inputs, outs = [prompts, responses, judge, kinship], [out, metrics, plot]
     with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
+        judges = tables.read_verdicts(judge)
         made = curriculum.build(
             tables.read(prompts, schemas.PROMPTS),
             tables.read_all(files, schemas.RESPONSES),
@@ -33,8 +34,8 @@ def main(
             tables.read(kinship, schemas.KINSHIP),
             pairing,
             settings,
+            judges.judgements,
         )
-        judges = tables.read_verdicts(judge)
         bias = tables.read(judge / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, judge / "rewards.parquet", kinship]
         dataset.write(made, out, settings, dataset.provenance(judges, bias, hashed))

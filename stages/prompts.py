@@ -13,11 +13,13 @@ from karma_plugins.staging import running
 def main(out: Path) -> None:
     """Read the prompts that section `prompts` of params.yaml names."""
     settings = params.load("prompts", params.PromptsSection)
-    inputs = [Path(settings.path)] if settings.path else []
+    sources = [settings.path, settings.seen and settings.seen.items]
+    inputs = [Path(source) for source in sources if source]
     with running("prompts", settings, inputs=inputs, outs=[out]) as run:
-        table = prompts.read(settings)
+        table, seen = prompts.unseen(prompts.read(settings), settings.seen)
         tables.write(table, out, schemas.PROMPTS)
-        run.metrics(dict(table["split"].value_counts().iter_rows()))
+        run.metrics({**dict(table["split"].value_counts().iter_rows()), "seen": seen})
+        console.say(f"prompts: {table.height} kept, {seen} dropped as seen in evaluation items")
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ def test_items_are_read_from_every_kind_of_file(tmp_path: Path):
     (tmp_path / "c.txt").write_text("line one\n\nline two\n")
     pl.DataFrame({"q": ["x", None], "n": [1, 2]}).write_parquet(tmp_path / "d.parquet")
     (tmp_path / "e.csv").write_text("q,n\ny,1\n")
-    assert filters.read_items([tmp_path / "a.jsonl"]) == ["q1", "a", "b", "c", "q2"]
-    assert filters.read_items([tmp_path / "b.json"]) == ["q1", "a", "b", "c"]
-    assert filters.read_items([tmp_path / "c.txt", tmp_path / "d.parquet"]) == ["line one", "line two", "x"]
-    assert filters.read_items([tmp_path / "e.csv"]) == ["y", "1"]
+    assert filters.read_items(tmp_path / "a.jsonl") == ["q1", "a", "b", "c", "q2"]
+    assert filters.read_items(tmp_path / "b.json") == ["q1", "a", "b", "c"]
+    assert filters.read_items(tmp_path / "c.txt") == ["line one", "line two"]
+    assert filters.read_items(tmp_path / "e.csv") == ["y", "1"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_items_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: st
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(TableError, match=name):
-        filters.read_items([tmp_path / name])
+        filters.read_items(tmp_path / name)
 
 
 def test_languages_are_counted_and_the_count_repeats():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -127,6 +128,33 @@ def test_each_phase_refers_to_the_model_of_the_phase_before(base, tmp_path, monk
     ]
     assert all(job.start == job.reference for job, _ in jobs)
     assert contents(tmp_path / "model") == {"weights": b"phase 2"}
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=4)])
+@pytest.mark.parametrize("least", [0.0, 1e9])
+def test_the_reference_stays_until_the_policy_has_moved_so_far(base, tmp_path, least, lora):
+    """With a threshold that is always or never passed; a phase starts from the one before all the same."""
+    jobs = []
+    plugin = objective("dpo")
+
+    def train(job, options):
+        jobs.append(job)
+        plugin.plugin.train(job, options)
+
+    spied = replace(plugin, plugin=replace(plugin.plugin, train=train))
+    settings = SETTINGS.model_copy(update={"reference_kl": least, "lora": lora})
+    result = training.train(
+        pairs(24, phases=3), models.load("base", base), spied, settings,
+        output=tmp_path / "model", checkpoints=tmp_path / "kept",
+    )  # fmt: skip
+    places = [job.start.folder if lora is None else job.start.adapter for job in jobs]
+    assert [Path(place).parent.name for place in places[1:]] == ["phase-0", "phase-1"]
+    moved = least == 0.0
+    assert [job.reference == job.start for job in jobs] == [True, moved, moved]
+    assert all(job.reference == jobs[0].start for job in jobs[1:]) == (not moved)
+    kl = result.curve.filter(pl.col("metric") == "reference/kl")
+    assert kl["step"].to_list() == [4, 8, 12]
+    assert (kl["value"] > 0).all()
 
 
 def test_the_reference_loaded_in_a_phase_is_the_model_of_the_phase_before(

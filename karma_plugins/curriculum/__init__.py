@@ -15,11 +15,11 @@ from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints, judge
 from karma_plugins.curriculum.candidates import KinshipLookup, Pairs
 from karma_plugins.curriculum.difficulty import arrange, difficulty
 from karma_plugins.curriculum.report import report, why_empty
-from karma_plugins.errors import EmptyResultError, PluginError
+from karma_plugins.errors import EmptyResultError, ParamsError, PluginError
 from karma_plugins.noise import mixed
 from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
-from karma_plugins.schemas import PAIRS
+from karma_plugins.schemas import JUDGEMENTS, PAIRS
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,23 @@ def build(
     kinship: pl.DataFrame,
     pairing: Bound[Pairing],
     settings: CurriculumSection,
+    judgements: pl.DataFrame | None = None,
 ) -> Curriculum:
     """Pair the answers to each training prompt and order the pairs.
 
     All tables in their schemas, rows in any order; responses and rewards may be lazy, their texts are then
-    read only where they are needed. Candidates are formed some prompts at a time; texts are joined last, for
-    kept pairs only. Raises EmptyResultError where the settings leave no pair; it says which rule dropped how
-    many.
+    read only where they are needed; of judgements only those of `settings.perplexity` count. Candidates are
+    formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
+    the settings leave no pair; it says which rule dropped how many.
     """
     dropped: Counter[str] = Counter()
-    answers = judged(prompts, responses, rewards, signatures=settings.similarity < 1)
+    answers = judged(
+        prompts,
+        responses,
+        rewards,
+        signatures=settings.similarity < 1,
+        perplexities=_perplexities(judgements, settings),
+    )
     acting = candidates.acting(kinship, settings.kinship)
     lookup = candidates.lookup(acting, answers, settings.kinship)
     context = PairingContext(acting, settings.seed, settings.target)
@@ -78,6 +85,20 @@ def build(
 def points(pairs: pl.DataFrame) -> pl.DataFrame:
     """What a plot shows of each pair: order, phase, difficulty, margin, kinship."""
     return pairs.sort("order").select("order", "phase", "difficulty", "margin", "kinship")
+
+
+def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+    """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
+    if settings.perplexity is None:
+        return None
+    known = JUDGEMENTS.empty() if judgements is None else judgements
+    mine = known.filter(pl.col("judge") == settings.perplexity, pl.col("score") > 0)
+    if mine.is_empty():
+        raise ParamsError(
+            f"params.yaml, curriculum.perplexity: no answer was scored by a judge '{settings.perplexity}'. "
+            "Name one of judge.judges whose plugin is 'likelihood'."
+        )
+    return mine.select("response_id", perplexity=1.0 / pl.col("score"))
 
 
 def _eligible(

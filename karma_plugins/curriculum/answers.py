@@ -51,10 +51,13 @@ def judged(
     rewards: pl.DataFrame | pl.LazyFrame,
     *,
     signatures: bool = False,
+    perplexities: pl.DataFrame | None = None,
 ) -> Answers:
     """Gather the answers that have a reward; texts are read for their digests and not kept.
 
-    Raises TableError for an answer to an unknown prompt, or an id that is not 16 hex digits.
+    A prompt's complexity is the standard deviation of its answers' rewards, or of their `perplexities`
+    (columns response_id, perplexity) where these are given. Raises TableError for an answer to an unknown
+    prompt, or an id that is not 16 hex digits.
     """
     asked = prompts.filter(pl.col("split") == "train").sort("prompt_id").with_row_index("prompt")
     responses = responses.lazy()
@@ -86,7 +89,9 @@ def judged(
         digest=table["digest"].to_numpy(),
         signature=similarity.signatures(responses, table["response_id"]) if signatures else None,
         first=first,
-        complexity=_spread(reward, first),
+        complexity=_spread(reward, first)
+        if perplexities is None
+        else _spread_of_known(_perplexity(table["response_id"], perplexities), prompt, asked.height),
         counts=counts,
     )
 
@@ -126,6 +131,20 @@ def _joined(
     table = table.filter(pl.col("reward").is_not_null(), pl.col("prompt").is_not_null())
     counts["judged"] = table.height
     return table.drop("prompt_id", "known", "failed"), counts
+
+
+def _perplexity(ids: pl.Series, perplexities: pl.DataFrame) -> Floats:
+    """The perplexity of each answer, NaN where it has none."""
+    found = pl.DataFrame({"response_id": ids}).join(
+        perplexities, on="response_id", how="left", maintain_order="left"
+    )
+    return found["perplexity"].fill_null(float("nan")).to_numpy()
+
+
+def _spread_of_known(values: Floats, prompt: Ints, prompts: int) -> Floats:
+    """As `_spread`, over the values that are known."""
+    known = ~np.isnan(values)
+    return _spread(values[known], np.searchsorted(prompt[known], np.arange(prompts + 1)))
 
 
 def _spread(reward: Floats, first: Ints) -> Floats:

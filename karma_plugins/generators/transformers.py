@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -152,7 +152,7 @@ def _answer(
         padded[1, i, width - len(row.tokens) :] = 1
     prompts, mask = torch.from_numpy(padded).to(weights.device)
     draw = _Draw(batch, prompts, mask, options)
-    ends = _end_tokens(weights, tokenizer)
+    ends = loading.end_tokens(weights, tokenizer)
     config = GenerationConfig(
         max_new_tokens=batch[0].room,
         do_sample=False,
@@ -238,15 +238,6 @@ class _Draw:
             values, tokens = scores.sort(dim=-1, descending=True, stable=True)
             return values, tokens
         return scores, None
-
-
-def _end_tokens(weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    found: Any = weights.generation_config.eos_token_id
-    if found is None:
-        found = tokenizer.eos_token_id
-    if found is None:
-        return []
-    return list(found) if isinstance(found, (list, tuple)) else [int(found)]
 
 
 def _completions(

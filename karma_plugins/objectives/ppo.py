@@ -21,7 +21,7 @@ from karma_plugins.objectives.reward_model import RewardModel, RewardOptions
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from karma_plugins.objectives.rollout import Rollout
 
@@ -128,6 +128,7 @@ class _Learner:
 
     def _experience(self) -> tuple[list[_Batch], dict[str, torch.Tensor]]:
         """Answers of the policy as it stands, in batches for gradient accumulation, and what was rewarded."""
+        from karma_plugins.loading import end_tokens
         from karma_plugins.objectives import rollout
 
         accumulated = self.job.settings.gradient_accumulation
@@ -141,7 +142,7 @@ class _Learner:
             [self.prompts[n % len(self.prompts)] for n in numbers],
             uniform,
             temperature=self.options.temperature,
-            ends=_end_tokens(self.bare_policy, self.tokenizer),
+            ends=end_tokens(self.bare_policy, self.tokenizer),
             pad=int(self.tokenizer.pad_token_id),
         )
         parts = [drawn.rows(start, start + self.rows) for start in range(0, share, self.rows)]
@@ -284,13 +285,6 @@ def _schedule(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Any:
 
     warmup = round(job.settings.warmup * job.steps)
     return get_scheduler(schedule_name(job.settings), optimizer, warmup, job.steps)
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    found = model.generation_config.eos_token_id
-    if found is None:
-        found = tokenizer.eos_token_id
-    return list(found) if isinstance(found, (list, tuple)) else [int(found)]
 
 
 @hookimpl
