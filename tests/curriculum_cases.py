@@ -36,6 +36,13 @@ def build(
     )
 
 
+def build_judged(tables: Tables, judgements: pl.DataFrame, **settings: Any) -> Curriculum:
+    """The curriculum of these tables and judgements by pairing `random`."""
+    return curriculum.build(
+        *tables, pairing("random"), CurriculumSection(pairing="random", **settings), judgements
+    )
+
+
 def tables(
     answers: Sequence[Mapping[str, Any]],
     kinship: Mapping[tuple[str, str], float | None] | None = None,

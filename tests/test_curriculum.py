@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import polars as pl
 import pytest
-from curriculum_cases import build, by_chance, pairing, shuffled, tables
+from curriculum_cases import Tables, build, build_judged, by_chance, pairing, shuffled, tables
 
 from karma_plugins import curriculum, noise, schemas
 from karma_plugins import tables as tables_
@@ -302,6 +303,37 @@ def test_an_unknown_part_is_left_out_and_all_unknown_stops():
         ParamsError, match="weighs kinship, which is unknown of 4 of 4 pairs. Give margin a weight"
     ):
         build(tables(LADDER, kinship), difficulty={"kinship": 1.0})
+
+
+def judged_by(judge: str, frames: Tables, perplexities: Sequence[float | None]) -> pl.DataFrame:
+    """Judgements of one judge: 1 / perplexity of each answer, failed where that is null."""
+    responses = frames[1].sort("prompt_id", "model")
+    scores = [None if value is None else 1 / value for value in perplexities]
+    return responses.select(
+        "prompt_id", "response_id", judge=pl.lit(judge), version=pl.lit("0"),
+        score=pl.Series(scores, dtype=pl.Float64),
+        status=pl.Series(["failed" if score is None else "ok" for score in scores]),
+        reason=pl.lit(None, pl.String),
+    )  # fmt: skip
+
+
+def test_complexity_by_perplexity_is_the_spread_of_a_prompts_perplexities():
+    """2D-Curri-DPO's definition; a prompt with one known perplexity has none; other judges do not count."""
+    frames = tables(LADDER)
+    judgements = pl.concat([
+        judged_by("reader", frames, [2.0, 4.0, 3.0, 3.0, 1.0, 9.0, 5.0, None]),
+        judged_by("other", frames, [1.5] * 8),
+    ])  # fmt: skip
+    made = build_judged(frames, judgements, perplexity="reader", difficulty={"margin": 1.0})
+    found = dict(made.pairs.select("prompt_id", "complexity").iter_rows())
+    assert [found[key] for key in sorted(found)] == [1.0, 0.0, 4.0, None]
+
+
+@pytest.mark.parametrize("judge", ["readr", "silent"])
+def test_a_perplexity_judge_that_scored_nothing_stops(judge: str):
+    frames = tables(LADDER)
+    with pytest.raises(ParamsError, match=f"no answer was scored by a judge '{judge}'"):
+        build_judged(frames, judged_by("silent", frames, [None] * 8), perplexity=judge)
 
 
 def test_complexity_is_the_spread_of_a_prompts_rewards():

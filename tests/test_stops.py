@@ -221,3 +221,23 @@ def test_a_removed_model_is_gone_from_gathered_tables(pipeline: Path) -> None:
     kinship = tables.read("data/kinship.parquet", schemas.KINSHIP)
     found = {*pairs["chosen_model"], *pairs["rejected_model"], *kinship["model_a"], *kinship["model_b"]}
     assert found == {"ada", "cleo"}
+
+
+def test_prompts_seen_in_evaluation_items_are_dropped_and_counted(pipeline):
+    Path("items").mkdir()
+    Path("items/task.jsonl").write_text(json.dumps({"question": QUESTIONS[0], "choices": ["a"]}))
+    Path("items/more.txt").write_text(f"{QUESTIONS[1]}\n")
+    settle(changed("prompts.seen", {"items": "items", "ngram": 5, "share": 1.0}))
+    done = run("prompts")
+    assert done.exit_code == 0, done.output
+    assert "4 kept, 2 dropped as seen in evaluation items" in done.output
+    left = tables.read("data/prompts.parquet", schemas.PROMPTS)["messages"]
+    assert sorted(m[0]["content"] for m in left.to_list()) == sorted(QUESTIONS[2:])
+
+
+def test_items_that_hold_every_prompt_or_can_not_be_read_stop(pipeline):
+    Path("all.txt").write_text("\n".join(QUESTIONS))
+    settle(changed("prompts.seen", {"items": "all.txt"}))
+    assert "all 6 training prompts stand in all.txt" in stops(pipeline, "prompts")
+    settle(changed("prompts.seen", {"items": "nowhere.jsonl"}))
+    assert "'nowhere.jsonl': no such file" in stops(pipeline, "prompts")
