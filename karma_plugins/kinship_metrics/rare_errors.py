@@ -30,7 +30,7 @@ class RareErrorsOptions(Options):
         "probabilistic", description="option probabilities where there are some, or choices alone"
     )
     prior: Annotated[float, Field(gt=0)] = Field(
-        3.0, description="further models, beside those at hand, that are taken to err at random"
+        5.0, description="further models, beside those at hand, that are taken to err at random"
     )
     floor: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1,
