@@ -57,7 +57,7 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
 
 def _image(axes: Axes, cells: list[list[float]]) -> AxesImage:
     axes.set_facecolor(GREY)
-    return axes.imshow(cells, cmap="viridis", vmin=0.0, vmax=1.0)
+    return axes.imshow(cells or [[float("nan")]], cmap="viridis", vmin=0.0, vmax=1.0)
 
 
 def competence_profiles(scores: pl.DataFrame) -> Figure:

@@ -70,3 +70,28 @@ def random_quiz(
     choices = {n: probs[i].argmax(axis=1).tolist() for i, n in enumerate(names)}
     table = items(choices, answer, options, {n: probs[i].tolist() for i, n in enumerate(names)})
     return table, probs, answer, names
+
+
+def families(seed: int, questions: int, ability: float) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Choices of three trunks, two children of each, and each child's parent.
+
+    An option's appeal is that of the question, the same for all models, and a model's own, of which a child
+    keeps three quarters; a child is more able than its parent.
+    """
+    rng = np.random.default_rng(seed)
+    options, keep = 5, 0.75
+    lure, ease = 1.5 * rng.normal(size=(questions, options)), rng.normal(size=questions)
+    own: dict[str, Any] = {}
+    able, parents = {}, {}
+    for trunk in "abc":
+        own[trunk], able[trunk] = rng.normal(size=(questions, options)), ability + 0.5 * rng.normal()
+        for child in (f"{trunk}0", f"{trunk}1"):
+            fresh = rng.normal(size=(questions, options))
+            own[child] = keep * own[trunk] + np.sqrt(1 - keep**2) * fresh
+            able[child], parents[child] = able[trunk] + rng.normal(0.4, 0.5), trunk
+    choices = {}
+    for name, appeal in own.items():
+        appeal = lure + appeal
+        appeal[:, 0] = own[name][:, 0] + ease + able[name] + 1.0
+        choices[name] = appeal.argmax(axis=1).tolist()
+    return items(choices, [0] * questions, options), parents

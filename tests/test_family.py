@@ -140,6 +140,15 @@ def test_wrong_arguments_end_in_one_line(quiz: Path, arguments: list[str], messa
     assert "Traceback" not in done.output
 
 
+def test_one_model_alone_ends_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "quiz.csv"
+    path.write_text("question_id,answer,lonely\n1,A,B\n2,B,B\n")
+    done = run("kinship", path, "--out", tmp_path / "kinship.csv")
+    assert done.exit_code == 1
+    assert "only one model is profiled ('lonely'). Kinship needs two." in done.output
+    assert not (tmp_path / "kinship.csv").exists()
+
+
 def test_family_ranks_parents(quiz: Path, tmp_path: Path) -> None:
     parents = tmp_path / "parents.csv"
     parents.write_text("model,direct_parent\nchild,parent\nparent,\nfar,away\n")

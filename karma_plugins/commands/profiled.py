@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from karma_plugins.errors import ParamsError
+from karma_plugins.errors import EmptyResultError, ParamsError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,6 +91,8 @@ def measure(
             f"--option: '{next(iter(chosen))}' is no metric that is measured. Add it with --metric."
         )
     pool = {model.name: model for model in found.models} | known
+    if len(pool) < 2:
+        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'). Kinship needs two.")
     return kinship.kinship(
         list(pool.values()), found.scores, found.items, bound, primary=metrics[0], seed=seed
     )

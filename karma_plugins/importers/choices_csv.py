@@ -18,7 +18,7 @@ GROUP_COLUMNS = ("competency", "category", "subject")
 NO_RECORD = "MISSING"
 
 RULES = (
-    "choices: an option is a letter (A is the first) or a number from 0; lower case counts as upper case",
+    "choices: an option is a letter (A, B or a, b) or a number from 0 (0, 1 or 0.0, 1.0)",
     "choices: an empty cell is a reply that nobody could parse: no choice, counted as wrong in scores",
     "choices: a letter beyond the question's options, or any other text, is treated as unparsed",
     "choices: 'MISSING' is a question that the model was not asked: no row, no part in scores",
@@ -51,7 +51,7 @@ def read(frame: pl.DataFrame, path: Path) -> Profiles:
             "item_id": frame[key],
             "competency": frame[group].fill_null("none") if group else [path.stem] * frame.height,
             "answer": answer,
-            "n_choices": frame[size].cast(pl.Int64, strict=False) if size else [highest] * frame.height,
+            "n_choices": _whole(frame[size]) if size else [highest] * frame.height,
         }
     )
     usable = ((pl.col("answer") < pl.col("n_choices")) & (pl.col("answer") >= 0)).fill_null(value=False)
@@ -86,8 +86,15 @@ def _options(text: pl.Series) -> pl.Series:
             {chr(65 + i): i for i in range(26)}, default=None, return_dtype=pl.Int64
         )
     )
-    number = pl.when(upper.str.contains(r"^\d{1,2}$")).then(upper.cast(pl.Int64, strict=False))
+    whole = upper.str.strip_suffix(".0")  # a column of whole numbers with gaps, as other tools write it
+    number = pl.when(whole.str.contains(r"^\d{1,2}$")).then(whole.cast(pl.Int64, strict=False))
     return pl.select(pl.coalesce(letter, number)).to_series()
+
+
+def _whole(text: pl.Series) -> pl.Series:
+    """Whole numbers, `10.0` too; null where a text is none."""
+    number = text.cast(pl.Float64, strict=False)
+    return pl.select(pl.when(number == number.floor()).then(number).cast(pl.Int64, strict=False)).to_series()
 
 
 def _replies(questions: pl.DataFrame, model: str, counts: Counter[str]) -> pl.DataFrame:

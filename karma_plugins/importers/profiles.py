@@ -18,6 +18,8 @@ from karma_plugins.schemas import ITEMS, SCORES
 from karma_plugins.tables import check
 
 KINDS = "a CSV of choices or scores, a results_*.json of lm-eval or its folder, or a table scores or items"
+#: Of a CSV; the first where a header has none.
+SEPARATORS = ",;\t"
 
 
 @dataclass
@@ -75,10 +77,10 @@ def _read(path: Path) -> Profiles:
 
 
 def _csv(path: Path) -> pl.DataFrame:
-    """All cells as text, surrounding blanks removed, an empty one null."""
+    """All cells as text, surrounding blanks removed, an empty one null; separated by what the header uses."""
     header = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
     try:
-        frame = pl.read_csv(path, infer_schema=False)
+        frame = pl.read_csv(path, infer_schema=False, separator=max(SEPARATORS, key=header.count))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
     for column in frame.columns:

@@ -74,6 +74,19 @@ class TestChoices:
             ("two", "law"): (1.0, 1),
         }  # fmt: skip
 
+    def test_numbers_with_gaps_as_other_tools_write_them(self, tmp_path: Path) -> None:
+        text = "id,n_options,answer,one,two\n1,4.0,1,1.0,3\n2,4.0,0,,0\n3,4.5,0,1.0,0\n"
+        found = read(write(tmp_path / "quiz.csv", text))
+        assert item(found, "one", "1")["choice"] == 1
+        assert found.items["n_choices"].to_list() == [4] * 4
+        assert found.counts["questions_without_a_right_option"] == 1  # 4.5 options
+        assert found.counts["replies_unparsed"] == 1
+
+    def test_other_separators(self, tmp_path: Path) -> None:
+        for separator in (";", "\t"):
+            text = "id,answer,one,two\n1,A,B,A\n2,B,B,C\n".replace(",", separator)
+            assert [m.name for m in read(write(tmp_path / "quiz.csv", text)).models] == ["one", "two"]
+
     def test_options_are_counted_from_the_file_where_no_column_says(self, tmp_path: Path) -> None:
         found = read(write(tmp_path / "quiz.csv", "id,answer,one\n1,A,D\n2,0,1\n"))
         assert found.items["n_choices"].to_list() == [4, 4]
