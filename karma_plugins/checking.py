@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from karma_plugins import lock, models, params, prompts, selection
+from karma_plugins import forecasting, lock, models, params, prompts, selection
 from karma_plugins.contracts import Model
 from karma_plugins.errors import KarmaError, did_you_mean
 from karma_plugins.registry import Registry
@@ -57,7 +57,7 @@ def check(registry: Registry) -> Findings:
     _lock(registry, findings)
     _tracking(findings)
     _disk(findings)
-    _forecast(document, pool, asked, findings)
+    _forecast(document, pool, asked, made, registry, findings)
     return findings
 
 
@@ -191,6 +191,8 @@ def _forecast(
     document: Mapping[str, Any],
     pool: Mapping[str, Model | None],
     asked: pl.DataFrame | None,
+    made: set[Path],
+    registry: Registry,
     findings: Findings,
 ) -> None:
     samples = (document.get("generate") or {}).get("samples", 1)
@@ -201,12 +203,7 @@ def _forecast(
     findings.forecast.append(
         f"{each * len(pool)} answers: {train} training prompts x {samples} samples x {len(pool)} models"
     )
-    for name, model in pool.items():
-        if model is not None and isinstance(model.source, models.Endpoint):
-            sampling = (document["models"][name] or {}).get("sampling") or {}
-            tokens = sampling.get("max_tokens") or sampling.get("max_new_tokens")
-            most = f", at most {each * tokens} tokens of answers" if isinstance(tokens, int) else ""
-            findings.forecast.append(f"{name}: {each} requests to {model.source.endpoint}{most}")
+    longest = _candidates(document, pool, asked, registry, findings)
     judges = (document.get("judge") or {}).get("judges") or {}
     findings.forecast.append(
         f"{each * len(pool)} verdicts of each judge that scores ({', '.join(map(str, judges))})"
@@ -216,6 +213,63 @@ def _forecast(
         f"pairs: at most {train * answers * (answers - 1) // 2} candidates; a pairwise judge "
         "compares those of kin in both orders"
     )
+    _judges(document, asked, longest, made, registry, findings)
+
+
+def _candidates(
+    document: Mapping[str, Any],
+    pool: Mapping[str, Model | None],
+    asked: pl.DataFrame,
+    registry: Registry,
+    findings: Findings,
+) -> list[int]:
+    """Forecast the models behind endpoints; returns the most tokens of each answer to a prompt."""
+    settings = findings.attempt(params.load, "generate", params.GenerateSection)
+    longest: list[int] = []
+    for name, model in pool.items():
+        entry = findings.attempt(params.validate, params.ModelSection, document["models"][name], where=name)
+        if entry is None or settings is None:
+            continue
+        named = f"models.{name}"
+        bound = findings.attempt(selection.generator, entry.generator, entry.sampling, registry, where=named)
+        if bound is None:
+            continue
+        longest += [getattr(bound.options, "max_new_tokens", None) or 0] * settings.samples
+        train = asked.filter(pl.col("split") == "train")
+        found = None if model is None else forecasting.candidate(model, train, bound, settings)
+        if found is None:
+            continue
+        findings.forecast.append(f"{name}: {found}")
+        if found.excess is not None:
+            findings.errors.append(f"params.yaml, models.{name}.sampling.limits: {found.excess}")
+    return longest
+
+
+def _judges(
+    document: Mapping[str, Any],
+    asked: pl.DataFrame,
+    longest: list[int],
+    made: set[Path],
+    registry: Registry,
+    findings: Findings,
+) -> None:
+    """Forecast the LLM judges behind endpoints, who may see fewer and shorter answers than are feared."""
+    section = findings.attempt(params.load, "judge", params.JudgeSection) if "judge" in document else None
+    if section is None:
+        return
+    train = asked.filter(pl.col("split") == "train")
+    for name, entry in section.judges.items():
+        seated = findings.attempt(selection.jury, {name: entry}, registry, where="judge.judges")
+        bound = seated[0].judge if seated else None
+        if bound is None or _is_made(Path(getattr(bound.options, "model", "")), made):
+            continue
+        found = findings.attempt(forecasting.judge, bound, train, longest, both_orders=section.both_orders)
+        if found is None:
+            continue
+        findings.attempt(found.endpoint.api_key)
+        findings.forecast.append(f"judge {name}: {found}")
+        if found.excess is not None:
+            findings.warnings.append(f"params.yaml, judge.judges.{name}.limits: {found.excess}")
 
 
 def _made_by_stages() -> set[Path]:

@@ -107,7 +107,7 @@ class JudgeEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    weight: float = Field(1.0, ge=0.0)
+    weight: float = Field(1.0, ge=0.0, allow_inf_nan=False)
     plugin: str | None = None
     kin_to: str | None = Field(
         None, description="the candidate that this judge is or descends from, for nepotism"

@@ -192,6 +192,12 @@ def test_a_forecast_asks_nothing():
     assert found.cost == 18 * 1.0 + 20 * 2.0
 
 
+def test_a_forecast_leaves_nothing_behind(tmp_path):
+    found = forecast(Endpoint(endpoint="http://127.0.0.1:9/v1", model="m"), ask(["a"]), QUICK)
+    assert (found.kept, found.usage.requests) == (0, 1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("status", "cure"), [("401", "Check the key"), ("404", "endpoint"), ("402", "credit")]
 )
@@ -244,6 +250,33 @@ def test_an_answer_that_asks_to_wait_too_long_ends_the_run():
 
     with serving(Patient()) as server, pytest.raises(RequestError, match="asks to wait 86400"):
         complete(at(server), ask(["a"]), QUICK)
+
+
+def test_a_body_that_does_not_unpack_is_a_failure_and_not_the_end_of_the_run():
+    class Packed(ChatServer):
+        async def _answer(self, body, writer):
+            if body["messages"][-1]["content"] == "good":
+                return await super()._answer(body, writer)
+            head = b"HTTP/1.1 200 x\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n"
+            writer.write(head + b"Content-Length: 4\r\n\r\n{}{}")
+            await writer.drain()
+            return True
+
+    with serving(Packed()) as server:
+        bad, good = complete(at(server), ask(["bad", "good"]), QUICK)
+    assert (bad.text, bad.failure) == (None, "cut connection")
+    assert good.text == "echo good"
+
+
+def test_a_bottomless_json_is_a_failure():
+    for status, failure in ((200, "not JSON"), (500, "server error")):
+        assert read_reply(status, "application/json", b"[" * 200_000, "m").failure == failure
+
+
+def test_an_absurd_count_of_tokens_is_no_count():
+    body = b'{"model": "m", "choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 1%s}}'
+    reply = read_reply(200, "application/json", body % (b"0" * 30), "m")
+    assert (reply.text, reply.prompt_tokens) == ("a", None)
 
 
 def test_the_key_is_sent_and_nowhere_else(monkeypatch, tmp_path, caplog):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ from karma_plugins.errors import ModelError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Endpoint
 from karma_plugins.requesting.spending import Limits
+
+if TYPE_CHECKING:
+    from karma_plugins.requesting import ChatRequest
 
 
 class EndpointOptions(Options):
@@ -42,14 +45,26 @@ def generate(model: Model, requests: Sequence[Request], options: EndpointOptions
     Raises ModelError where the model is no endpoint, RequestError where going on is pointless or a cap is
     met.
     """
-    from karma_plugins.requesting import ChatRequest, complete
+    from karma_plugins.requesting import complete
 
     if not isinstance(model.source, Endpoint):
         raise ModelError(
             f"models.{model.name}: generator 'endpoint' needs a descriptor with 'endpoint', found "
             f"'{model.path}'. Name generator 'transformers' or 'recorded' for this model."
         )
-    asked = [
+    replies = complete(
+        model.source, chat_requests(requests, options), options.limits, label=f"asking {model.name}"
+    )
+    return [
+        Completion(r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.error) for r in replies
+    ]
+
+
+def chat_requests(requests: Sequence[Request], options: EndpointOptions) -> list[ChatRequest]:
+    """The requests as the server is sent them."""
+    from karma_plugins.requesting import ChatRequest
+
+    return [
         ChatRequest(
             messages=request.messages,
             temperature=options.temperature,
@@ -61,8 +76,4 @@ def generate(model: Model, requests: Sequence[Request], options: EndpointOptions
             sample=request.sample,
         )
         for request in requests
-    ]
-    replies = complete(model.source, asked, options.limits, label=f"asking {model.name}")
-    return [
-        Completion(r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.error) for r in replies
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from karma_plugins import models
 from karma_plugins.contracts import Answer, Completion, Messages, Model, Options, Request, Verdict
 from karma_plugins.errors import ModelError
 from karma_plugins.judges.quotation import quoted
-from karma_plugins.requesting.spending import Limits
+from karma_plugins.requesting.spending import Limits, Usage, expected
 
 CASE = "case"
 FENCE = "```"
@@ -71,6 +71,14 @@ def judged(
         for i, case in enumerate(once)
     }
     return [found[question.case] for question in questions]
+
+
+def usage(questions: Iterable[Question], options: LlmOptions) -> Usage:
+    """What asking these questions would use at most."""
+    source = models.load("judge", options.model, where="option 'model' of an LLM judge").source
+    sent = (models.with_system_prompt(q.messages, source.system_prompt) for q in questions)
+    each = (expected((message["content"] for message in m), options.max_tokens) for m in sent)
+    return sum(each, Usage()) * options.samples
 
 
 def _mean(

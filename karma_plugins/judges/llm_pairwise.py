@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import karma_plugins.judges.templates as templates
 from karma_plugins import hookimpl
 from karma_plugins.contracts import AnswerPair, Judge, Verdict
 from karma_plugins.judges.quotation import case_number, quoted
+from karma_plugins.requesting.spending import Usage
 
 NEEDED = ("case", "conversation", "first", "second", "reply")
 KNOWN = (*NEEDED, "reference")
@@ -27,6 +28,12 @@ def compare(pairs: Sequence[AnswerPair], options: LlmPairwiseOptions) -> list[Ve
     template = _template(options)
     schema = llm.schema_of(winner={"type": "string", "enum": list(WINNERS)})
     return llm.judged([question(pair, template) for pair in pairs], options, schema, _winner)
+
+
+def usage(pairs: Iterable[AnswerPair], options: LlmPairwiseOptions) -> Usage:
+    """What comparing these pairs, each in the order given, would use at most; asks nothing."""
+    template = _template(options)
+    return llm.usage((question(pair, template) for pair in pairs), options)
 
 
 def question(pair: AnswerPair, template: templates.Template) -> llm.Question:

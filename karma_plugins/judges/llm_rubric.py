@@ -5,7 +5,7 @@ manner.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import karma_plugins.judges.templates as templates
 from karma_plugins import hookimpl
 from karma_plugins.contracts import Answer, Judge, Verdict
 from karma_plugins.judges.quotation import case_number, quoted
+from karma_plugins.requesting.spending import Usage
 
 NEEDED = ("case", "aspects", "conversation", "answer", "reply")
 KNOWN = (*NEEDED, "reference")
@@ -51,6 +52,12 @@ def score(answers: Sequence[Answer], options: LlmRubricOptions) -> list[Verdict]
     schema = llm.schema_of(**dict.fromkeys(options.aspects, rating))
     questions = [question(answer, options, template) for answer in answers]
     return llm.judged(questions, options, schema, lambda found: _score(found, list(options.aspects)))
+
+
+def usage(answers: Iterable[Answer], options: LlmRubricOptions) -> Usage:
+    """What scoring these answers would use at most; asks nothing."""
+    template = _template(options)
+    return llm.usage((question(answer, options, template) for answer in answers), options)
 
 
 def question(answer: Answer, options: LlmRubricOptions, template: templates.Template) -> llm.Question:

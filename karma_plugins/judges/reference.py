@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from difflib import SequenceMatcher
 from typing import Literal
@@ -14,12 +14,25 @@ from pydantic import Field
 from karma_plugins import hookimpl
 from karma_plugins.contracts import Answer, Judge, Options, Verdict
 
-#: What opens the final answer in GSM8K's worked solutions (Cobbe et al. 2021).
-FINAL = "####"
-#: Digits with thousands separators or without, and decimals; a minus that follows a word or a bracket is no
-#: sign.
-NUMBER = re.compile(r"(?:(?<![\w)\].])[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)")
-CURRENCY = re.compile(r"\\?[$€£]\s?")
+DIGITS = r"(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
+#: A number as people and models write it: sign (a minus that follows a word or a bracket is none), thousands
+#: separators or not, then maybe a power of ten, or what it is divided by, also as in `2 1/2`.
+NUMBER = rf"""
+    (?P<sign>(?<![\w)\].])[-−–])?
+    (?:(?P<whole>\d+)\ (?=\d+/\d))?
+    (?P<above>{DIGITS})
+    (?:e(?P<power>[-−+]?\d{{1,4}})(?!\w)
+      |\s?(?:[×x*]|\\times|\\cdot)\s?10(?:\^|\*\*)\{{?(?P<times>[-−]?\d{{1,4}})(?!\d)
+      |\s?/\s?(?P<below>{DIGITS})(?!\s?/)
+    )?
+"""
+LAST = re.compile(NUMBER, re.VERBOSE | re.IGNORECASE)
+#: The final answer of GSM8K's worked solutions (Cobbe et al. 2021); a mark before words is a mere heading.
+MARKED = re.compile(rf"\#\#\#\#\s*{NUMBER}", re.VERBOSE | re.IGNORECASE)
+CURRENCY = re.compile(r"\\?[$€£¥₹]\s?")
+#: Thousands separators other than a comma: LaTeX's, and the spaces that do not break.
+SEPARATOR = re.compile(r"\{,\}|,\\!|\\,|(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+LATEX_FRACTION = re.compile(r"(?P<whole>\d ?)?\\[dt]?frac\{(?P<above>[-−]?[\d.,]+)\}\{(?P<below>[\d.,]+)\}")
 
 
 class ReferenceOptions(Options):
@@ -62,13 +75,30 @@ def _score(answer: Answer, options: ReferenceOptions) -> float | Verdict:
 def final_number(text: str) -> Decimal | None:
     """The number after the last `####`, or else the last number of a text; null where there is none.
 
-    Thousands separators, currency and per cent signs, and zeros after the decimals make no difference.
+    Thousands separators, currency and per cent signs, and zeros after the decimals make no difference;
+    `3/4`, `7.5e-1` and `0.75` are the same.
     """
-    _, mark, final = text.rpartition(FINAL)
-    found = NUMBER.findall(CURRENCY.sub("", final))
-    if not found:
-        return None
-    return Decimal((found[0] if mark else found[-1]).replace(",", "").replace("−", "-"))
+    text = SEPARATOR.sub(",", CURRENCY.sub("", text))
+    text = LATEX_FRACTION.sub(_plain_fraction, text)
+    found = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
+    return _value(found[-1].groupdict()) if found else None
+
+
+def _plain_fraction(found: re.Match[str]) -> str:
+    whole = f"{found['whole'].strip()} " if found["whole"] else ""
+    return f"{whole}{found['above']}/{found['below']}"
+
+
+def _value(parts: Mapping[str, str | None]) -> Decimal:
+    # Built from digits where it can be: arithmetic would round a number of more than 28 of them.
+    value = Decimal(f"{_digits(parts['above'])}e{_digits(parts['power'] or parts['times'])}")
+    if parts["below"] and (below := Decimal(_digits(parts["below"]))):
+        value = value / below + Decimal(_digits(parts["whole"]))
+    return value.copy_negate() if parts["sign"] else value
+
+
+def _digits(text: str | None) -> str:
+    return (text or "0").replace(",", "").replace("−", "-")
 
 
 def _normal(text: str, options: ReferenceOptions) -> str:

@@ -78,10 +78,12 @@ def complete(
 def forecast(
     endpoint: Endpoint, requests: Sequence[ChatRequest], limits: Limits, *, folder: Path | None = None
 ) -> Forecast:
-    """What these requests would use at most; asks nothing."""
+    """What these requests would use at most; asks nothing and leaves nothing behind."""
     calls = {call.key: call for call in (_call(endpoint, request) for request in requests)}
-    with closing(KeptReplies(_folder(endpoint, folder))) as store:
-        kept = store.read(calls)
+    kept: Mapping[str, Reply] = {}
+    if _folder(endpoint, folder).is_dir():
+        with closing(KeptReplies(_folder(endpoint, folder))) as store:
+            kept = store.read(calls)
     missing = [call for name, call in calls.items() if name not in kept]
     usage = sum((call.most for call in missing), Usage())
     return Forecast(len(calls) - len(missing), usage, usage.cost(limits))
@@ -252,7 +254,7 @@ class _Run:
             return failed("timeout", f"no answer in {self.limits.timeout:g} s"), None, call.most
         except httpx.ConnectError:
             return UNREACHABLE, None, Usage(1)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             details = self._without_secret(str(error) or type(error).__name__)
             return failed("cut connection", details), None, call.most
         body = response.content

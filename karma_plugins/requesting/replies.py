@@ -73,7 +73,7 @@ def read_reply(
         return failed("HTML", _message(body))
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return failed("not JSON", f"{error}, {len(body)} bytes")
     return _read_document(document, model, served_as)
 
@@ -114,7 +114,7 @@ def _same(named: str, asked: str) -> bool:
 
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def _message(body: bytes) -> str:
@@ -124,6 +124,6 @@ def _message(body: bytes) -> str:
         document = json.loads(text)
         error = document.get("error", document) if isinstance(document, dict) else document
         text = str(error.get("message", error) if isinstance(error, dict) else error)
-    except ValueError:
+    except (ValueError, RecursionError):
         text = re.sub(r"<[^>]*>", " ", text)
     return " ".join(text.split())[:160] or "no text"

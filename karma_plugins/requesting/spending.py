@@ -67,6 +67,11 @@ class Usage:
             self.bounded and other.bounded,
         )
 
+    def __mul__(self, times: int) -> Usage:
+        return Usage(
+            self.requests * times, self.prompt_tokens * times, self.completion_tokens * times, self.bounded
+        )
+
     def __neg__(self) -> Usage:
         return Usage(-self.requests, -self.prompt_tokens, -self.completion_tokens, self.bounded)
 

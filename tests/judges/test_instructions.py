@@ -104,6 +104,12 @@ def test_loose_forgives_an_opening_line() -> None:
         ('["punctuation:no_comma"]', "failed", "constraints are not"),
         ('{"instruction_id_list": [], "kwargs": []}', "failed", "constraints name no instruction"),
         ('{"instruction_id_list": ["a"], "kwargs": []}', "failed", "1 instructions with arguments for 0"),
+        (
+            json.dumps({"instruction_id_list": ["punctuation:no_comma"], "kwargs": ["none"]}),
+            "failed",
+            "the arguments of an instruction are str, no mapping",
+        ),
+        (asked("keywords:existence", keywords=["(open"]), "failed", "the checker failed: keywords:existence"),
         (asked("punctuation:no_koma"), "failed", "unknown instruction 'punctuation:no_koma'"),
         (asked("keywords:existence"), "failed", "instruction 'keywords:existence' lacks argument 'keywords'"),
         (

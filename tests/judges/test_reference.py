@@ -66,10 +66,36 @@ def test_matching(text: str, reference: str, options: dict[str, Any], expected: 
         (".5 or 0.50", "0.5"),
         (r"\$18.00", "18"),
         ("1,2345", "2345"),
+        ("#### 3/4", "0.75"),
+        ("it is -10/4", "-2.5"),
+        ("2 1/2 cups", "2.5"),
+        (r"\boxed{-\frac{3}{4}}", "-0.75"),
+        (r"2\frac{1}{2}", "2.5"),
+        ("5/0", "5"),
+        ("1.5e-3", "0.0015"),
+        ("2.5 × 10^3 m", "2500"),
+        (r"6 \times 10^{-2}", "0.06"),
+        ("1e5x", "5"),
+        ("12,34,567", "1234567"),
+        ("10\u202f000", "10000"),
+        (r"1{,}234 or 1,\!235", "1235"),
+        ("so 42.", "42"),
+        ("#### Step 2\nThat makes 72 in 10 days, so 720", "720"),
+        ("it is 5 ####", "5"),
+        ("123456789012345678901234567890124", "123456789012345678901234567890124"),
+        ("-123456789012345678901234567890124", "-123456789012345678901234567890124"),
     ],
 )
 def test_final_numbers(text: str, number: str) -> None:
     assert final_number(text) == Decimal(number)
+
+
+def test_half_of_a_fraction_is_no_match() -> None:
+    for wrong in ("1/4", "3/5", "4", "3"):
+        assert said(f"It is {wrong}.", "3/4", match="numeric") == 0.0
+        assert said(f"#### {wrong}", "3/4", match="numeric") == 0.0
+    assert said("2e6", "1e6", match="numeric") == 0.0
+    assert said("1,000,000", "1e6", match="numeric") == 1.0
 
 
 def test_no_number_and_no_reference_are_no_scores() -> None:
@@ -102,5 +128,10 @@ def test_gsm8k(shared_data: Path) -> None:
                     said(answer.replace(f"#### {final}", f"#### {wrong}"), reference, match="numeric") == 0.0
                 )
                 assert said(f"The answer is {wrong}.", reference, match="numeric") == 0.0
+        for number in re.findall(r"\d[\d,]*(?:\.\d+)?", answer):
+            for off in (-1, 1):
+                other = Decimal(number.replace(",", "").rstrip(",")) + off
+                right = float(other == Decimal(final.replace(",", "")))
+                assert said(f"#### {other}", answer, match="numeric") == right
         # Without the mark, the last number is taken.
         assert said(re.sub(r"#### ", "So it is ", answer), final, match="numeric") == 1.0
