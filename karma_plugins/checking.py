@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +64,7 @@ def check(registry: Registry) -> Findings:
         used["generate"] = generators
     _competencies(document, asked, findings)
     _training(document, made, findings)
+    _interpolated(document, pipeline, findings)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound, dry=True)
     _tracking(findings)
@@ -80,6 +83,31 @@ def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings
         misspelt = did_you_mean(stage, [str(name) for name in document])
         if stage in lock.STAGES and stage not in document and not misspelt:
             findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
+
+
+def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
+    """Keys that dvc.yaml names, which have no default there: DVC reads no stage's code."""
+    text = json.dumps(pipeline)
+    named = {name.strip() for name in re.findall(r"\$\{([^{}]+)\}", text)}
+    models = document.get("models")
+    of_models = {name.removeprefix("item.") for name in named if name.startswith("item.")}
+    of_models |= set(re.findall(r"models\.\$\{key\}\.([\w.-]+)", text))
+    wanted = [name.split(".") for name in sorted(named) if name != "key" and not name.startswith("item.")]
+    for model in models if isinstance(models, Mapping) else ():
+        wanted += [["models", str(model), *name.split(".")] for name in sorted(of_models)]
+    for keys in wanted:
+        value: Any = document
+        for depth, key in enumerate(keys):
+            if not isinstance(value, Mapping) or key not in value:
+                place, lacking = f"params.yaml, {'.'.join(keys[:depth])}:", ".".join(keys[depth:])
+                said = f"key '{lacking}' is missing"
+                # An absent section, or a key that has no default in any case, was named before.
+                if depth and not any(e.startswith(place) and said in e for e in findings.errors):
+                    findings.errors.append(
+                        f"{place} {said}, and dvc.yaml names it. Write it down even where it has a default."
+                    )
+                break
+            value = value[key]
 
 
 def _section(name: str, model: type[M], document: Mapping[str, Any], findings: Findings) -> M | None:

@@ -106,10 +106,10 @@ def test_ten_mistakes_are_named_in_one_run(repository_of_mine: Path, monkeypatch
         file.write("{broken\n")
     document = yaml.safe_load(Path("params.yaml").read_text())
     document["models"] |= {
-        "llama-3.1": {"path": "models/qwen.yaml"},
-        "gone": {"path": "models/gone", "generator": "transformers"},
-        "far": {"path": "models/far.yaml", "generator": "endpoint"},
-        "odd": {"path": "models/odd.yaml", "generator": "transformerz"},
+        "llama-3.1": {"path": "models/qwen.yaml", "generator": "transformers", "sampling": {}},
+        "gone": {"path": "models/gone", "generator": "transformers", "sampling": {}},
+        "far": {"path": "models/far.yaml", "generator": "endpoint", "sampling": {}},
+        "odd": {"path": "models/odd.yaml", "generator": "transformerz", "sampling": {}},
     }
     document["judge"]["judges"]["referense"] = {"weight": 1.0}
     document["curriculum"]["pairing"] = "kinn"
@@ -184,6 +184,25 @@ def test_a_wrong_key_hides_no_other_mistake(repository_of_mine: Path) -> None:
         "version of 'core' is",
     ):
         assert mistake in done.stderr, mistake
+
+
+def test_keys_that_dvc_reads_must_be_written_down(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["models"]["qwen"] = {"path": "models/qwen.yaml"}
+    document["models"]["smollm"] |= {"pth": document["models"]["smollm"].pop("path")}
+    del document["train"]["objective"]
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    done = run("check")
+    for mistake in (
+        "params.yaml, train: key 'objective' is missing, and dvc.yaml names it",
+        "params.yaml, models.qwen: key 'generator' is missing, and dvc.yaml names it",
+        "params.yaml, models.qwen: key 'sampling' is missing, and dvc.yaml names it",
+        "params.yaml, models.smollm: key 'path' is missing; unknown key 'pth'",
+    ):
+        assert mistake in done.stderr, mistake
+    assert "4 errors" in done.output
 
 
 def test_recorded_answers_and_weights_to_train_are_looked_at(repository_of_mine: Path) -> None:
