@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import BaseModel
 
 from karma_plugins import forecasting, lock, models, params, prompts, selection
-from karma_plugins.contracts import Model
-from karma_plugins.errors import KarmaError, did_you_mean
-from karma_plugins.registry import Registry
+from karma_plugins.contracts import Generator, Model
+from karma_plugins.errors import KarmaError, ParamsError, did_you_mean
+from karma_plugins.registry import Bound, Registry
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 #: Free disk under which a run is likely to end badly, in GiB.
 LEAST_FREE = 2.0
@@ -41,55 +45,130 @@ class Findings:
 
 
 def check(registry: Registry) -> Findings:
-    """Read params, plugins, models, prompts, environment, tracking server, disk; run and change nothing."""
+    """Read params, plugins, models, prompts, environment, tracking server, disk; run and change nothing.
+
+    A wrong key hides nothing: what else its section says is looked at all the same.
+    """
     findings = Findings()
     document = findings.attempt(params.read)
-    if document is None:
+    pipeline = findings.attempt(_pipeline)
+    if document is None or pipeline is None:
         return findings
-    made = _made_by_stages()
+    made = set(_outs(pipeline))
     findings.warnings += [broken.message for broken in registry.broken]
-    _unknown_sections(document, findings)
-    pool = _models(document, registry, made, findings)
-    asked = _prompts(document, made, findings)
-    _plugins(document, registry, findings)
+    _sections(document, pipeline, findings)
+    asked = _prompts(document, pipeline, made, findings)
+    pool, generators = _models(document, registry, asked, made, findings)
+    used = _plugins(document, registry, made, findings)
+    if generators:
+        used["generate"] = generators
     _competencies(document, asked, findings)
     _training(document, made, findings)
-    _lock(registry, findings)
+    _interpolated(document, pipeline, findings)
+    for stage, bound in used.items():
+        findings.attempt(lock.verify, stage, bound, dry=True)
     _tracking(findings)
     _disk(findings)
-    _forecast(document, pool, asked, made, registry, findings)
+    _forecast(document, pool, used, asked, made, registry, findings)
     return findings
 
 
-def _unknown_sections(document: Mapping[str, Any], findings: Findings) -> None:
+def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
+    """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
     known = {*lock.STAGES, "models", "tracking", "import"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
+    for stage in pipeline:
+        misspelt = did_you_mean(stage, [str(name) for name in document])
+        if stage in lock.STAGES and stage not in document and not misspelt:
+            findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
+
+
+def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
+    """Keys that dvc.yaml names, which have no default there: DVC reads no stage's code."""
+    text = json.dumps(pipeline)
+    named = {name.strip() for name in re.findall(r"\$\{([^{}]+)\}", text)}
+    models = document.get("models")
+    of_models = {name.removeprefix("item.") for name in named if name.startswith("item.")}
+    of_models |= set(re.findall(r"models\.\$\{key\}\.([\w.-]+)", text))
+    wanted = [name.split(".") for name in sorted(named) if name != "key" and not name.startswith("item.")]
+    for model in models if isinstance(models, Mapping) else ():
+        wanted += [["models", str(model), *name.split(".")] for name in sorted(of_models)]
+    for keys in wanted:
+        value: Any = document
+        for depth, key in enumerate(keys):
+            if not isinstance(value, Mapping) or key not in value:
+                place, lacking = f"params.yaml, {'.'.join(keys[:depth])}:", ".".join(keys[depth:])
+                said = f"key '{lacking}' is missing"
+                # An absent section, or a key that has no default in any case, was named before.
+                if depth and not any(e.startswith(place) and said in e for e in findings.errors):
+                    findings.errors.append(
+                        f"{place} {said}, and dvc.yaml names it. Write it down even where it has a default."
+                    )
+                break
+            value = value[key]
+
+
+def _section(name: str, model: type[M], document: Mapping[str, Any], findings: Findings) -> M | None:
+    """A section, its wrong keys noted and left out; None where it is absent or says too little."""
+    if name not in document:
+        return None
+    return _checked(model, document[name], f"params.yaml, {name}", findings)
+
+
+def _checked(model: type[M], value: Any, where: str, findings: Findings) -> M | None:
+    checked = findings.attempt(params.validate, model, value, where=where)
+    return params.without_faults(model, value) if checked is None else checked
+
+
+def _prompts(
+    document: Mapping[str, Any], pipeline: Mapping[str, Any], made: set[Path], findings: Findings
+) -> pl.DataFrame | None:
+    section = _section("prompts", params.PromptsSection, document, findings)
+    if section is None or (section.path and _is_made(section.path, made)):
+        return None
+    table: pl.DataFrame | None = findings.attempt(prompts.read, section)
+    if table is not None:
+        for stage, split in (("generate", "train"), ("evaluate", "heldout")):
+            if stage in pipeline and not (table["split"] == split).any():
+                findings.errors.append(
+                    f"params.yaml, prompts: split '{split}' has no prompt; stage {stage} needs some. Set "
+                    "prompts.heldout to a share above 0 and below 1, or name a column of splits."
+                )
+    return table
 
 
 def _models(
-    document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
-) -> dict[str, Model | None]:
-    """Each candidate as it lies at its path, None where a stage is yet to make it or it can't be read."""
-    if not isinstance(document.get("models"), Mapping):
-        findings.attempt(params.load_models)
-        return {}
+    document: Mapping[str, Any],
+    registry: Registry,
+    asked: pl.DataFrame | None,
+    made: set[Path],
+    findings: Findings,
+) -> tuple[dict[str, Model | None], list[Bound[Generator]]]:
+    """Each candidate as it lies at its path (None where a stage is yet to make it or it can't be read), and
+    what asks them.
+    """
     pool: dict[str, Model | None] = {}
+    bound: list[Bound[Generator]] = []
+    if not isinstance(document.get("models"), Mapping) or not document["models"]:
+        findings.attempt(params.load_models)
+        return pool, bound
     for name, value in document["models"].items():
-        if not params.MODEL_NAME.fullmatch(str(name)):
-            findings.attempt(params.check_model_name, str(name))
-            continue
-        where = f"params.yaml, models.{name}"
-        entry = findings.attempt(params.validate, params.ModelSection, value, where=where)
+        findings.attempt(params.check_model_name, str(name))
+        entry = _checked(params.ModelSection, value, f"params.yaml, models.{name}", findings)
         if entry is None:
             continue
-        named = f"models.{name}"
-        findings.attempt(selection.generator, entry.generator, entry.sampling, registry, where=named)
-        pool[str(name)] = (
-            None if _is_made(Path(entry.path), made) else _model(str(name), entry.path, findings)
+        generator = findings.attempt(
+            selection.generator, entry.generator, entry.sampling, registry, where=f"models.{name}"
         )
-    return pool
+        model = None if _is_made(entry.path, made) else _model(str(name), entry.path, findings)
+        pool[str(name)] = model
+        if generator is not None:
+            bound.append(generator)
+        if generator is not None and generator.plugin.recall and model is not None and asked is not None:
+            findings.attempt(generator.plugin.recall, model, asked, generator.options)
+    return pool, bound
 
 
 def _model(name: str, path: str, findings: Findings) -> Model | None:
@@ -99,49 +178,82 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
     return model
 
 
-def _prompts(document: Mapping[str, Any], made: set[Path], findings: Findings) -> pl.DataFrame | None:
-    if "prompts" not in document:
-        return None
-    section = findings.attempt(params.load, "prompts", params.PromptsSection)
-    if section is None or (section.path and _is_made(Path(section.path), made)):
-        return None
-    table: pl.DataFrame | None = findings.attempt(prompts.read, section)
-    return table
+def _plugins(
+    document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
+) -> dict[str, list[Bound[Any]]]:
+    """What each section names, as far as it can be used."""
+    used: dict[str, list[Bound[Any]]] = {}
+    _section("generate", params.GenerateSection, document, findings)
+    _section("tracking", params.TrackingSection, document, findings)
+    if (profile := _section("profile", params.ProfileSection, document, findings)) is not None:
+        used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
+        for profiler in used["profile"]:
+            tasks = {competency: names for competency, names in profile.tasks.items() if names}
+            if profiler.plugin.check is not None and not _awaited(profiler, made):
+                findings.attempt(profiler.plugin.check, tasks, profiler.options)
+    if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
+        names = selection.metric_names(kinship)
+        used["kinship"] = _found(
+            findings.attempt(selection.metric, name, kinship, registry) for name in names
+        )
+    if (judge := _section("judge", params.JudgeSection, document, findings)) is not None:
+        used["judge"] = _jury(judge.judges, "judge.judges", document, registry, made, findings)
+    if (curriculum := _section("curriculum", params.CurriculumSection, document, findings)) is not None:
+        used["curriculum"] = _found([findings.attempt(selection.pairing, curriculum, registry)])
+    if (train := _section("train", params.TrainSection, document, findings)) is not None:
+        used["train"] = _found([findings.attempt(selection.objective, train, registry)])
+    if (evaluate := _section("evaluate", params.EvaluateSection, document, findings)) is not None:
+        generator = findings.attempt(
+            selection.generator, evaluate.generator, evaluate.sampling, registry, where="evaluate.generator"
+        )
+        jury = _jury(evaluate.judges, "evaluate.judges", document, registry, made, findings)
+        used["evaluate"] = [*jury, *_found([generator]), *used.get("profile", [])]
+    return used
 
 
-def _plugins(document: Mapping[str, Any], registry: Registry, findings: Findings) -> None:
-    for name, model, choose in (
-        ("profile", params.ProfileSection, selection.profiler),
-        ("kinship", params.KinshipSection, selection.metrics),
-        ("generate", params.GenerateSection, None),
-        ("judge", params.JudgeSection, None),
-        ("curriculum", params.CurriculumSection, selection.pairing),
-        ("train", params.TrainSection, selection.objective),
-        ("evaluate", params.EvaluateSection, None),
-    ):
-        if name not in document:
-            continue
-        section: Any = findings.attempt(params.load, name, model)
-        if section is None:
-            continue
-        if choose is not None:
-            findings.attempt(choose, section, registry)
-        for judge, entry in getattr(section, "judges", {}).items():
-            findings.attempt(selection.jury, {judge: entry}, registry, where=f"{name}.judges")
-        if name == "evaluate":
-            findings.attempt(
-                selection.generator, section.generator, section.sampling, registry, where="evaluate.generator"
+def _found(bound: Iterable[Bound[Any] | None]) -> list[Bound[Any]]:
+    return [one for one in bound if one is not None]
+
+
+def _jury(
+    judges: Mapping[str, params.JudgeEntry],
+    where: str,
+    document: Mapping[str, Any],
+    registry: Registry,
+    made: set[Path],
+    findings: Findings,
+) -> list[Bound[Any]]:
+    """The judges that can be used, with the models that they ask looked at."""
+    found: list[Bound[Any]] = []
+    candidates = [str(name) for name in document.get("models") or ()]
+    for name, entry in judges.items():
+        if entry.kin_to is not None and entry.kin_to not in candidates:
+            findings.errors.append(
+                f"params.yaml, {where}.{name}.kin_to: no candidate is called '{entry.kin_to}'."
+                f"{did_you_mean(entry.kin_to, candidates)}"
             )
+        seats = findings.attempt(selection.jury, {name: entry}, registry, where=where)
+        for seat in seats or ():
+            found.append(seat.judge)
+            reads = seat.judge.plugin.reads
+            if reads is not None and not _awaited(seat.judge, made):
+                for path in findings.attempt(reads, seat.judge.options) or ():
+                    if path.suffix in (".yaml", ".yml"):
+                        _model(name, str(path), findings)
+    return found
 
 
 def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findings: Findings) -> None:
-    tasks = (document.get("profile") or {}).get("tasks") or {}
+    section = document.get("profile")
+    tasks = section.get("tasks") if isinstance(section, Mapping) else None
+    if not isinstance(tasks, Mapping) or not tasks:
+        return
     for competency, names in tasks.items():
         if not names:
             findings.errors.append(
                 f"params.yaml, profile.tasks.{competency}: names no task. Name one or remove it."
             )
-    if asked is not None and tasks:
+    if asked is not None:
         for competency in sorted(set(asked["competency"]) - set(tasks)):
             findings.warnings.append(
                 f"params.yaml, profile.tasks: no task measures '{competency}', a competency of the prompts; "
@@ -150,20 +262,20 @@ def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findi
 
 
 def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) -> None:
-    base = (document.get("train") or {}).get("base")
-    if isinstance(base, str) and not _is_made(Path(base), made):
-        findings.attempt(models.load, "base", base)
-    target = (document.get("curriculum") or {}).get("target")
+    train, curriculum = document.get("train"), document.get("curriculum")
+    base = train.get("base") if isinstance(train, Mapping) else None
+    if isinstance(base, str) and not _is_made(base, made):
+        model = findings.attempt(models.load, "base", base, where="train.base")
+        if model is not None and not isinstance(model.source, models.Weights):
+            findings.errors.append(
+                f"params.yaml, train.base: '{base}' holds no weights, so it can't be trained. Name a folder "
+                "of weights or a descriptor of some."
+            )
+    target = curriculum.get("target") if isinstance(curriculum, Mapping) else None
     if target is not None and target not in (document.get("models") or {}):
         findings.errors.append(
             f"params.yaml, curriculum.target: '{target}' is no candidate in section 'models'."
         )
-
-
-def _lock(registry: Registry, findings: Findings) -> None:
-    used = findings.attempt(selection.used, registry) if not findings.errors else None
-    for stage, bound in (used or {}).items():
-        findings.attempt(lock.verify, stage, bound, dry=True)
 
 
 def _tracking(findings: Findings) -> None:
@@ -190,12 +302,14 @@ def _disk(findings: Findings) -> None:
 def _forecast(
     document: Mapping[str, Any],
     pool: Mapping[str, Model | None],
+    used: Mapping[str, Sequence[Bound[Any]]],
     asked: pl.DataFrame | None,
     made: set[Path],
     registry: Registry,
     findings: Findings,
 ) -> None:
-    samples = (document.get("generate") or {}).get("samples", 1)
+    section = document.get("generate")
+    samples = section.get("samples", 1) if isinstance(section, Mapping) else 1
     if asked is None or not isinstance(samples, int) or not pool:
         return
     train = asked.filter(pl.col("split") == "train").height
@@ -204,16 +318,17 @@ def _forecast(
         f"{each * len(pool)} answers: {train} training prompts x {samples} samples x {len(pool)} models"
     )
     longest = _candidates(document, pool, asked, registry, findings)
-    judges = (document.get("judge") or {}).get("judges") or {}
-    findings.forecast.append(
-        f"{each * len(pool)} verdicts of each judge that scores ({', '.join(map(str, judges))})"
-    )
     answers = samples * len(pool)
-    findings.forecast.append(
-        f"pairs: at most {train * answers * (answers - 1) // 2} candidates; a pairwise judge "
-        "compares those of kin in both orders"
-    )
-    _judges(document, asked, longest, made, registry, findings)
+    pairs = train * answers * (answers - 1) // 2
+    for judge in used.get("judge", ()):
+        if judge.plugin.score is not None:
+            findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
+        if judge.plugin.compare is not None:
+            findings.forecast.append(
+                f"judge {judge.name}: at most {pairs} pairs to compare, those of kin models, in both orders"
+            )
+    _judges(document, asked, longest, made, used.get("judge", ()), findings)
+    findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
 
 
 def _candidates(
@@ -250,37 +365,39 @@ def _judges(
     asked: pl.DataFrame,
     longest: list[int],
     made: set[Path],
-    registry: Registry,
+    judges: Sequence[Bound[Any]],
     findings: Findings,
 ) -> None:
     """Forecast the LLM judges behind endpoints, who may see fewer and shorter answers than are feared."""
-    section = findings.attempt(params.load, "judge", params.JudgeSection) if "judge" in document else None
+    section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
     if section is None:
         return
     train = asked.filter(pl.col("split") == "train")
-    for name, entry in section.judges.items():
-        seated = findings.attempt(selection.jury, {name: entry}, registry, where="judge.judges")
-        bound = seated[0].judge if seated else None
-        if bound is None or _is_made(Path(getattr(bound.options, "model", "")), made):
+    for bound in judges:
+        if _is_made(getattr(bound.options, "model", ""), made):
             continue
         found = findings.attempt(forecasting.judge, bound, train, longest, both_orders=section.both_orders)
         if found is None:
             continue
         findings.attempt(found.endpoint.api_key)
-        findings.forecast.append(f"judge {name}: {found}")
+        findings.forecast.append(f"judge {bound.name}: {found}")
         if found.excess is not None:
-            findings.warnings.append(f"params.yaml, judge.judges.{name}.limits: {found.excess}")
+            findings.warnings.append(f"params.yaml, judge.judges.{bound.name}.limits: {found.excess}")
 
 
-def _made_by_stages() -> set[Path]:
-    """The outs of dvc.yaml, templates and all; what lies below one of them may not be there yet."""
+def _pipeline() -> dict[str, Any]:
+    """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
     import yaml
 
     path = Path("dvc.yaml")
     if not path.is_file():
-        return set()
-    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return set(_outs(document.get("stages") or {}))
+        return {}
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+    stages = document.get("stages") if isinstance(document, dict) else None
+    return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 
 
 def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:
@@ -290,5 +407,14 @@ def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(out if isinstance(out, str) else next(iter(out)))
 
 
-def _is_made(path: Path, made: set[Path]) -> bool:
-    return not path.exists() and any(out == path or out in path.parents for out in made)
+def _is_made(path: str, made: set[Path]) -> bool:
+    """Whether a stage is yet to make what is to lie at a path: an out of dvc.yaml, or below one."""
+    place = Path(path)
+    return any(out == place or out in place.parents for out in made if not out.exists())
+
+
+def _awaited(bound: Bound[Any], made: set[Path]) -> bool:
+    """Whether an option names something that a stage is yet to make."""
+    return any(
+        isinstance(value, str) and _is_made(value, made) for value in bound.options.model_dump().values()
+    )

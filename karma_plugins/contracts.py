@@ -211,9 +211,12 @@ class Plugin:
 class Profiler(Plugin):
     """Measures a model: `profile(model, tasks, options)` where `tasks` maps each competency to its task
     names.
+
+    `check(tasks, options)`, where given, raises before anything runs when there are no such tasks.
     """
 
     profile: Callable[[Model, Mapping[str, Sequence[str]], Any], Profile]
+    check: Callable[[Mapping[str, Sequence[str]], Any], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

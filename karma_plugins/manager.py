@@ -13,7 +13,7 @@ from typing import Any
 import pluggy
 
 from karma_plugins import __version__, hookspecs
-from karma_plugins.contracts import API_VERSION, KINDS, Plugin
+from karma_plugins.contracts import API_VERSION, KINDS, Options, Plugin
 from karma_plugins.registry import Broken, Origin, Registry
 
 GROUP = "karma"
@@ -108,6 +108,11 @@ def _register(registry: Registry, module: ModuleType | Any, origin: Origin) -> N
                 )
                 registry.broken.append(Broken(origin, message, kind, plugin.name))
                 continue
+            if not (isinstance(plugin.options, type) and issubclass(plugin.options, Options)):
+                raise TypeError(
+                    f"options of '{plugin.name}' must be a subclass of karma_plugins.Options, which refuses "
+                    "unknown keys"
+                )
             registry.add(kind, plugin, origin)
 
 

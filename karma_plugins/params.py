@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -312,6 +313,34 @@ def validate(model: type[M], value: Any, *, where: str) -> M:
     except ValidationError as error:
         problems = [_problem(model, dict(item)) for item in error.errors(include_url=False)]
         raise ParamsError(f"{where}: {'; '.join(problems)}.") from error
+
+
+def without_faults(model: type[M], value: Any) -> M | None:
+    """The value as the model with its wrong keys left out, so that the rest can be looked at; None where that
+    can't be.
+    """
+    rest = deepcopy(value if value is not None else {})
+    try:
+        return model.model_validate(rest)
+    except ValidationError as error:
+        places = [item["loc"] for item in error.errors(include_url=False)]
+    for place in places:
+        _leave_out(rest, place)
+    try:
+        return model.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def _leave_out(value: Any, place: tuple[int | str, ...]) -> None:
+    """Remove the innermost key that a place leads to."""
+    for i, part in enumerate(place):
+        if not isinstance(value, dict) or part not in value:
+            return
+        if i == len(place) - 1 or not isinstance(value[part], dict) or place[i + 1] not in value[part]:
+            del value[part]
+            return
+        value = value[part]
 
 
 def _problem(model: type[BaseModel], item: dict[str, Any]) -> str:

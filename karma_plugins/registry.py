@@ -109,6 +109,13 @@ class Registry:
         )
         return Bound(alias or name, cast(P, plugin), checked, origin)
 
+    def refuse_unknown(self, kind: type[Plugin], name: str, *, where: str) -> None:
+        """Raise PluginError for a name that is neither registered nor that of a broken plugin."""
+        label = kind_name(kind)
+        broken = any(b.name in ("", name) and b.kind in ("", label) for b in self.broken)
+        if (label, name) not in self.plugins and not broken:
+            raise PluginError(self._unknown(label, name, where))
+
     def warn_about_broken(self) -> None:
         """One warning for each entry point that can't be used; nothing that is used needs it, or `bind` would
         stop.

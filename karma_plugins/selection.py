@@ -6,29 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from karma_plugins import params
-from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler
+from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Plugin, Profiler
 from karma_plugins.judging import Juror
 from karma_plugins.registry import Bound, Registry
 
 
 def profiler(section: params.ProfileSection, registry: Registry) -> Bound[Profiler]:
     """The profiler of section `profile`."""
-    options = section.profilers.get(section.profiler, {})
+    options = _options(section.profilers, section.profiler, Profiler, registry, "profile.profilers")
     return registry.bind(Profiler, section.profiler, options, where="params.yaml, profile.profiler")
 
 
 def metrics(section: params.KinshipSection, registry: Registry) -> list[Bound[KinshipMetric]]:
     """The metrics of section `kinship`: the acting one first, then the others by name."""
-    names = [section.metric, *sorted(set(section.metrics) - {section.metric})]
-    return [
-        registry.bind(
-            KinshipMetric,
-            name,
-            section.metrics.get(name) or {},
-            where="params.yaml, kinship.metric" if name == section.metric else "params.yaml, kinship.metrics",
-        )
-        for name in names
-    ]
+    return [metric(name, section, registry) for name in metric_names(section)]
+
+
+def metric_names(section: params.KinshipSection) -> list[str]:
+    """The metrics that section `kinship` names, the acting one first."""
+    return [section.metric, *sorted(set(section.metrics) - {section.metric})]
+
+
+def metric(name: str, section: params.KinshipSection, registry: Registry) -> Bound[KinshipMetric]:
+    """One metric of section `kinship`."""
+    key = "kinship.metric" if name == section.metric else "kinship.metrics"
+    return registry.bind(KinshipMetric, name, section.metrics.get(name) or {}, where=f"params.yaml, {key}")
 
 
 def generator(name: str, options: Mapping[str, Any], registry: Registry, *, where: str) -> Bound[Generator]:
@@ -48,14 +50,23 @@ def jury(judges: Mapping[str, params.JudgeEntry], registry: Registry, *, where: 
 
 def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pairing]:
     """The pairing of section `curriculum`."""
-    options = section.pairings.get(section.pairing, {})
+    options = _options(section.pairings, section.pairing, Pairing, registry, "curriculum.pairings")
     return registry.bind(Pairing, section.pairing, options, where="params.yaml, curriculum.pairing")
 
 
 def objective(section: params.TrainSection, registry: Registry) -> Bound[Objective]:
     """The objective of section `train`."""
-    options = section.objectives.get(section.objective, {})
+    options = _options(section.objectives, section.objective, Objective, registry, "train.objectives")
     return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
+
+
+def _options(
+    given: params.PluginOptions, acting: str, kind: type[Plugin], registry: Registry, where: str
+) -> Mapping[str, Any]:
+    """The acting plugin's options; PluginError where some are given to a plugin that is not there."""
+    for name in sorted(set(given) - {acting}):
+        registry.refuse_unknown(kind, name, where=f"params.yaml, {where}")
+    return given.get(acting) or {}
 
 
 def used(registry: Registry) -> dict[str, list[Bound[Any]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from karma_plugins import lock, processes, tracking
+from karma_plugins import lock, manager, processes, tracking
 from karma_plugins.registry import Bound
 from karma_plugins.shards import ShardCache, karma_folder
 
@@ -34,6 +34,8 @@ def running(
         return
     used = list(used)
     lock.verify(stage, used)
+    if used:
+        manager.load().warn_about_broken()
     told = settings.model_dump(mode="json") | {f"plugin.{bound.name}": bound.version for bound in used}
     with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs) as run:
         yield run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from karma_plugins import manager
+from karma_plugins import manager, params, selection
 from karma_plugins.contracts import Judge, KinshipMetric, Pairing
 from karma_plugins.errors import ParamsError, PluginError
 
@@ -69,6 +69,11 @@ def test_an_outsider_is_found_beside_the_built_ins(install: Install) -> None:
             HEAD + "@hookimpl\ndef karma_register_judges():\n    return ['x']\n",
             "must return Judge objects, found str",
         ),
+        (
+            "from pydantic import BaseModel\nclass Loose(BaseModel):\n    pass\n"
+            + GOOD.format(name="loose", more=", options=Loose"),
+            "options of 'loose' must be a subclass of karma_plugins.Options",
+        ),
         (HEAD + "@hookimpl\ndef karma_register_judges(config):\n    return []\n", "config"),
     ],
 )
@@ -125,3 +130,18 @@ def test_a_wrong_option_names_plugin_option_and_nearest() -> None:
         registry.bind(Pairing, "kin", {"radios": 0.2}, where="params.yaml, curriculum.pairing")
     assert "options of pairing 'kin' (karma-plugins" in str(error.value)
     assert "unknown key 'radios'. Did you mean 'radius'?" in str(error.value)
+
+
+def test_options_of_a_plugin_that_is_not_there_are_refused() -> None:
+    section = params.CurriculumSection(pairing="kin", pairings={"kin": {"radius": 0.2}, "kinn": {}})
+    with pytest.raises(PluginError, match=r"Unknown pairing 'kinn' in .*pairings. Did you mean 'kin'\?"):
+        selection.pairing(section, manager.load([]))
+
+
+def test_options_of_a_broken_plugin_that_is_not_used_are_let_be(install: Install) -> None:
+    registry = manager.load([install("future", GOOD.format(name="future", more=", api=99"))])
+    section = params.TrainSection(base="x", objectives={"future": {}})
+    with pytest.raises(PluginError, match="Unknown objective 'future'"):
+        selection.objective(section, registry)
+    registry = manager.load([install("faulty", "import nothing_of_that_name")])
+    assert selection.objective(section, registry).name == "dpo"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from copy import deepcopy
 from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,18 @@ def test_code_that_is_not_the_locked_one(pipeline: Path) -> None:
     line = stops(pipeline, "judge")
     assert "version of 'reference' is" in line
     assert "karma lock" in line
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_broken_plugin_that_is_not_used_is_a_warning(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = EntryPoint(name="faulty", value="nothing_of_that_name", group=manager.GROUP)
+    monkeypatch.setattr(manager, "_installed", lambda: [entry])
+    done = run("curriculum")
+    assert done.exit_code == 0, done.output
+    assert "Warning: " in done.stderr
+    assert "entry point 'faulty = nothing_of_that_name' can't be imported" in done.stderr
 
 
 def test_debug_shows_the_traceback(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:

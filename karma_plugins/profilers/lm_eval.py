@@ -33,6 +33,7 @@ from karma_plugins.schemas import ITEMS, SCORES
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
 
 #: A task's metric is the first of these that it has, else the first in its own list.
 MAIN_METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "em", "f1")
@@ -60,7 +61,7 @@ class LmEvalOptions(Options):
 @hookimpl
 def karma_register_profilers() -> Sequence[Profiler]:
     """Register this profiler."""
-    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile)]
+    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile, check=check)]
 
 
 def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> Profile:
@@ -95,8 +96,14 @@ def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: LmEvalOpt
     )
 
 
-def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> dict[tuple[str, str], Task]:
-    """The tasks by competency and name, groups taken apart."""
+def check(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> None:
+    """Raise ParamsError for a task that is not there, and where there is no folder of tasks."""
+    with _quiet():
+        _task_manager(tasks, options)
+
+
+def _task_manager(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> TaskManager:
+    """Where the tasks are found, all of them checked to be there; lm-eval's own are read if one is needed."""
     from lm_eval.tasks import TaskManager
 
     if options.include_path is not None and not Path(options.include_path).is_dir():
@@ -109,6 +116,12 @@ def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> d
         if name not in manager.task_index:
             hint = did_you_mean(name, manager.all_tasks)
             raise ParamsError(f"params.yaml, profile.tasks: lm-eval has no task '{name}'.{hint}")
+    return manager
+
+
+def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> dict[tuple[str, str], Task]:
+    """The tasks by competency and name, groups taken apart."""
+    manager = _task_manager(tasks, options)
     _resolve_data_files(manager, options)
     found: dict[tuple[str, str], Task] = {}
     whose: dict[str, str] = {}
