@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from karma_plugins import lineage
-from tests.two_stages import locked, runs
+from tests.two_stages import DVC, locked, run, runs
 
 
 def same_bytes(one: Path, other: Path) -> bool:
@@ -33,6 +33,39 @@ def test_bytes_come_from_a_remote_in_a_fresh_clone(cloned: Path, path: str) -> N
     restored = lineage.restore(path, locked(cloned)[path], cloned)
     assert lineage.dvc_hash(restored) == locked(cloned)[path]
     assert restored.name == Path(path).name
+
+
+def test_bytes_of_gathered_inner_and_git_folders_come_back(plain: Path, tmp_path: Path) -> None:
+    run(["git", "clone", "-q", str(plain), str(tmp_path / "clone")], tmp_path)
+    clone = tmp_path / "clone"
+    (clone / "src/a.txt").write_text("other")
+    for path, md5 in locked(clone).items():
+        restored = lineage.restore(path, md5, clone)
+        assert lineage.dvc_hash(restored) == md5, path
+        assert lineage.hash_at(path, "HEAD", clone) == md5
+    assert (clone / "src/a.txt").read_text() == "other"
+
+
+def test_a_remote_that_cannot_be_read_stands_before_no_other_and_not_before_git(
+    plain: Path, tmp_path: Path
+) -> None:
+    run(["git", "clone", "-q", str(plain), str(tmp_path / "clone")], tmp_path)
+    clone, md5 = tmp_path / "clone", locked(plain)["data/all.txt"]
+    (clone / "raw.txt").unlink()
+    run([*DVC, "remote", "add", "-q", "--default", "gone", "hdfs://127.0.0.1:9/data"], clone)
+    with pytest.warns(UserWarning, match="DVC can't read remote gone"):
+        assert lineage.dvc_hash(lineage.restore("data/all.txt", md5, clone)) == md5
+    with pytest.warns(UserWarning, match="DVC can't read remote gone"):
+        lineage.restore("raw.txt", locked(plain)["raw.txt"], clone)
+
+
+def test_a_file_linked_into_the_cache_keeps_its_own_path(copied: Path) -> None:
+    import mlflow
+
+    table = copied / "data/t.parquet"
+    table.symlink_to(table.rename(copied / ".dvc/cache/t"))  # as DVC does for `cache.type: symlink`
+    source = mlflow.data.from_dvc(table).source
+    assert (source.path, source.md5) == ("data/t.parquet", locked(copied)["data/t.parquet"])
 
 
 def test_a_source_in_mlflow_loads_after_workspace_and_cache_are_gone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,42 @@ def test_a_pulled_clone_gets_its_whole_lineage_and_a_second_sync_changes_nothing
     ]
     assert told["models"][0]["digest"] == locked(cloned)["data/model"]
     assert fit["tags"]["mlflow.source.git.commit"] == lineage.commit(cloned).sha
+
+
+def test_a_pipeline_that_is_not_ours_is_completed_once(
+    plain: Path, reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(plain, tmp_path / "plain", symlinks=True))
+    shutil.copytree(root, root / "inner", ignore=shutil.ignore_patterns(".*"))  # the same pipeline once more
+    shutil.copyfile(reproduced / "mlflow.db", root / "mlflow.db")
+    monkeypatch.chdir(root)
+    assert karma("sync").startswith("Completed from dvc.lock: gather, part@one, part@two, gather, part@one")
+    assert "held 6 stage runs before. Nothing changed." in karma("sync")
+    data = {
+        tag.value: entry.dataset.name
+        for entry in client(root)
+        .search_runs(
+            [client(root).get_experiment_by_name("plain").experiment_id], "attributes.run_name = 'gather'"
+        )[-1]
+        .inputs.dataset_inputs
+        for tag in entry.tags
+        if tag.key == "dvc.path"
+    }
+    prefix = "inner/" if "inner/raw.txt" in data else ""
+    assert data[f"{prefix}raw.txt"] != data[f"{prefix}data/raw.txt"]  # of the same bytes
+    assert "part@two  run" in karma("lineage", "data/parts")
+    assert "0 differences" in karma("verify")
+
+
+def test_a_model_trained_on_nothing_that_its_stage_reads_is_one_clear_line(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = copied / "dvc.yaml"
+    pipeline.write_text(pipeline.read_text().replace("trained_on: data/t.parquet", "trained_on: data/u"))
+    monkeypatch.chdir(copied)
+    said = karma("sync", status=1)
+    assert "stage fit@small, data/model: meta.trained_on is 'data/u'" in said
+    assert "data/t.parquet" in said
 
 
 def test_a_restored_stage_names_the_run_that_made_it(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +186,7 @@ def test_a_model_is_found_by_any_of_its_names(
     assert f"data/model  {locked(copied)['data/model']}\n└─ fit@small" in said
     assert "raw.txt  " in said
     assert f"dvc {environment_version('dvc')}" in said
-    assert "git checkout" in said
+    assert "dvc get . data/model --rev" in said
     assert (tmp_path / "l.png").stat().st_size > 1000
 
 
@@ -168,6 +205,7 @@ def test_what_was_made_from_a_source_and_by_a_run(copied: Path, monkeypatch: pyt
         assert "Trained from it: aligned" in said
         assert "aligned-small/1" in said
     assert "no model, run, digest or path" in karma("lineage", "nothing", status=1)
+    assert "Name a .png" in karma("lineage", "raw.txt", "--picture", "picture.txt", status=1)
 
 
 def test_lineage_without_a_database_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

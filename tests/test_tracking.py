@@ -193,6 +193,35 @@ def test_the_load_of_the_machine_is_logged_beside_a_stage(
             assert time.monotonic() < deadline
 
 
+@pytest.mark.usefixtures("tracked")
+def test_odd_names_values_and_files_reach_mlflow(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import polars as pl
+
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"
+    )  # leads to the repository's, wherever one is
+    monkeypatch.chdir(copied / "data")
+    odd = {
+        "day": pl.Date,
+        "raw": pl.Binary,
+        "pair": pl.Array(pl.Int8, 2),
+        "none": pl.Null,
+    }
+    pl.DataFrame(schema=odd).write_parquet("odd.parquet")
+    Path("broken.parquet").write_text("no table")
+    outs = [Path("odd.parquet"), Path("broken.parquet")]
+    with tracking.stage(
+        "odd", params={"a+b": 1, "a*b": 2, "x//y/": 3, "größe": 4}, inputs=[], outs=outs, pipeline=copied
+    ) as stage:
+        stage.metrics({"accuracy": np.float32(0.5), "n": np.int64(2), "ok": True, "a/../b": 1, "text": "x"})
+    child = runs(copied, "stage")["odd"]
+    assert child.data.metrics == {"accuracy": 0.5, "n": 2.0, "a/b": 1.0}
+    assert child.data.params.keys() == {"a_b", "x/y", "größe"}
+    assert {data.dataset.name for data in child.inputs.dataset_inputs} == {"odd", "broken"}
+    assert not Path("mlflow.db").exists()
+
+
 def test_a_thousand_points_cost_the_stage_nearly_nothing(
     copied: Path, tracked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,23 @@ PIPELINE = """
 PARAMS = "curriculum: {pairing: kin}\ntrain: {objective: dpo, rate: 1e-5}\n"
 
 
+PLAIN = """
+    stages:
+      part:
+        foreach: [one, two]
+        do:
+          cmd:
+            - mkdir -p data/parts/${item} && cat src/*.txt > data/parts/${item}/text
+            - echo > data/parts/${item}/left.tmp
+          deps: [src]
+          outs: ["data/parts/${item}"]
+      gather:
+        cmd: cat data/parts/*/text > data/all.txt && cp raw.txt data/raw.txt
+        deps: [raw.txt, data/parts, data/parts/one/text]
+        outs: [data/all.txt, data/raw.txt]
+"""
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment with tracking on and nothing of MLflow's but what is given."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -73,15 +90,16 @@ def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
-def make_repository(folder: Path) -> Path:
-    """A repository with two stages that track themselves and a remote beside it; nothing has run yet."""
+def make_repository(folder: Path, **files: str) -> Path:
+    """A repository with a remote beside it, by default of two stages that track themselves; nothing ran."""
     folder.mkdir(parents=True)
-    files = {"make.py": MAKE, "fit.py": FIT, "dvc.yaml": PIPELINE, "params.yaml": PARAMS, "raw.txt": "raw\n"}
-    files |= {".gitignore": "/data\n/.karma\n/mlflow.db*\n/mlruns\n"}
+    files = files or {"make.py": MAKE, "fit.py": FIT, "dvc.yaml": PIPELINE, "params.yaml": PARAMS}
+    files |= {"raw.txt": "raw\n", ".gitignore": "/data\n/.karma\n/mlflow.db*\n/mlruns\n"}
     run(["git", "init", "-q", "-b", "main", "."], folder)
     run([*DVC, "init", "-q"], folder)
     run([*DVC, "remote", "add", "-q", "--default", "store", str(folder.parent / "remote")], folder)
     for name, text in {**files, ".dvcignore": "*.tmp\n"}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(textwrap.dedent(text))
     run(["git", "add", "-A"], folder)
     run([*COMMIT, "two stages"], folder)
@@ -93,6 +111,18 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository after `dvc repro` on a fresh database, pushed and committed; tests only read it."""
     root = make_repository(tmp_path_factory.mktemp("repro") / "two-stages")
     run([*DVC, "repro"], root, OPENAI_API_KEY="sk-very-secret")
+    run([*DVC, "push", "-q"], root)
+    run(["git", "add", "-A"], root)
+    run([*COMMIT, "ran"], root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that knows nothing of us, run and pushed: a folder in git, gathered outs, a copy."""
+    files = {"dvc.yaml": PLAIN, "src/a.txt": "a\n", "src/b.txt": "b\n"}
+    root = make_repository(tmp_path_factory.mktemp("theirs") / "plain", **files)
+    run([*DVC, "repro", "-q"], root)
     run([*DVC, "push", "-q"], root)
     run(["git", "add", "-A"], root)
     run([*COMMIT, "ran"], root)

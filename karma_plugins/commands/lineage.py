@@ -36,6 +36,9 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     if picture:
         from karma_plugins.lineage.picture import draw
 
-        draw(found).savefig(picture, bbox_inches="tight")
+        try:
+            draw(found).savefig(picture, bbox_inches="tight")
+        except (OSError, ValueError) as error:
+            raise access.TrackingError(f"--picture {picture}: {error}. Name a .png, .svg or .pdf.") from error
         if not as_json:
             say(f"Drawn in {picture}.")

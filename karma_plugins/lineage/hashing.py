@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from karma_plugins.errors import KarmaError
 
 if TYPE_CHECKING:
+    from dvc.api import DVCFileSystem
     from dvc.repo import Repo
 
 
@@ -50,7 +53,7 @@ def dvc_hash(path: Path | str) -> str:
 
 
 def hash_at(path: str, rev: str, workspace: Path) -> str:
-    """The hash of a path (told from the root) in a git revision: dvc.lock's, or the md5 of a file in git."""
+    """The hash of a path (told from the root) in a git revision: dvc.lock's, or that of what git holds."""
     from dvc.api import DVCFileSystem
 
     files = DVCFileSystem(str(workspace), rev=rev)
@@ -58,11 +61,40 @@ def hash_at(path: str, rev: str, workspace: Path) -> str:
         known = files.info(path)
     except FileNotFoundError as error:
         raise LineageError(f"{path}: not in revision {rev}, neither in git nor in its dvc.lock.") from error
-    if md5 := known.get("md5"):
+    if md5 := known.get("dvc_info", {}).get("md5"):
         return str(md5)
-    if known["type"] == "directory":
-        raise LineageError(f"{path}: a folder that DVC does not track in revision {rev} has no hash there.")
+    return folder_hash(listing(path, rev, workspace)) if known["type"] == "directory" else _md5(files, path)
+
+
+def listing(path: str, rev: str | None, workspace: Path) -> dict[str, str]:
+    """Hashes by name of the files in a folder: as dvc.lock of a git revision says, else of git's own bytes.
+
+    Null `rev` reads the workspace's dvc.lock. A folder that is not there holds no files.
+    """
+    from dvc.api import DVCFileSystem
+
+    files = DVCFileSystem(str(workspace), rev=rev)
+    found = files.find(path, detail=True) if files.isdir(path) else {}
+    return {
+        posixpath.relpath(name, path): str(info.get("dvc_info", {}).get("md5") or _md5(files, name))
+        for name, info in found.items()
+    }
+
+
+def _md5(files: DVCFileSystem, path: str) -> str:
     return hashlib.md5(files.read_bytes(path), usedforsecurity=False).hexdigest()
+
+
+def folder_hash(files: Mapping[str, str]) -> str:
+    """The hash of a folder in dvc.lock: of the listing of its files, sorted by path."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    tree = Tree()
+    for name, md5 in files.items():
+        tree.add(tuple(name.split("/")), None, HashInfo("md5", md5))
+    tree.digest()
+    return str(tree.hash_info.value)
 
 
 def file_hash(path: Path) -> str:

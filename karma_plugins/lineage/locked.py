@@ -156,7 +156,7 @@ def _pipeline_at(repo: Repo, workspace: Path, folder: str, stages: list[Any], re
     where = posixpath.relpath(folder, repo.root_dir)
     before = git(workspace, "show", f"{base}:./{posixpath.join(where, 'params.yaml')}")
     return pipelines.described(
-        hashes, pipelines.read_params(text("params.yaml")), pipelines.read_params(before)
+        where, hashes, pipelines.read_params(text("params.yaml")), pipelines.read_params(before)
     )
 
 
@@ -175,7 +175,7 @@ def _stages(repo: Repo, stages: list[Any]) -> Iterator[LockedStage]:
                 values = dict(dep.hash_info.value or {})
                 current &= not dep.status()
                 (code if posixpath.basename(dep.fs_path) == CODE else params).update(values)
-            elif dep.hash_info:
+            elif dep.hash_info and dep.protocol in ("local", None):  # a remote file's tag is no hash of bytes
                 deps.append(dep)
                 current &= made.get(dep.fs_path, dep.hash_info.value) == dep.hash_info.value
         base = str(stage.name).partition("@")[0]

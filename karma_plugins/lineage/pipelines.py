@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from karma_plugins.lineage.hashing import dvc_hash, open_repo, project_root
+from karma_plugins.lineage.hashing import dvc_hash, open_repo, project_root, workspace_root
 
 #: What a run of the pipeline rewrites by itself, so that a change in it is no change made by a person.
 WRITTEN_BY_DVC: Final = ("**/dvc.lock", "**/.gitignore")
@@ -51,11 +52,15 @@ def pipeline(folder: Path) -> Pipeline:
     hashes = {name: dvc_hash(path) for name, path in deciding.items() if path.exists()}
     params_file = folder / "params.yaml"
     params = read_params(params_file.read_text() if params_file.is_file() else "")
-    return described(hashes, params, read_params(git(folder, "show", "HEAD:./params.yaml")))
+    before = read_params(git(folder, "show", "HEAD:./params.yaml"))
+    return described(os.path.relpath(folder, workspace_root(folder)), hashes, params, before)
 
 
-def described(hashes: Mapping[str, str], params: Mapping[str, Any], before: Mapping[str, Any]) -> Pipeline:
-    """The state made of the hashes of what decides it, by their paths, and of the params."""
+def described(
+    folder: str, hashes: Mapping[str, str], params: Mapping[str, Any], before: Mapping[str, Any]
+) -> Pipeline:
+    """The state made of params and of the hashes of what decides it, by their paths as seen from `folder`."""
+    hashes = {posixpath.normpath(posixpath.join(folder, name)): md5 for name, md5 in hashes.items()}
     values = {key: value for key, value in params.items() if not key.startswith("tracking.")}
     told = json.dumps([sorted(hashes.items()), sorted(values.items())], default=str)
     changed = tuple(
@@ -113,8 +118,10 @@ def commit(folder: Path) -> Commit | None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints; empty where git says no (no repository, no such file in the commit)."""
-    asked = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-    )
+    """What git prints; empty where git says no (no repository, no such file in the commit, no git)."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # DVC works without
+        return ""
     return asked.stdout if asked.returncode == 0 else ""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import posixpath
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from karma_plugins.lineage.hashing import LineageError, dvc_hash, file_hash, open_repo, project_root
+from karma_plugins.lineage.hashing import (
+    LineageError,
+    dvc_hash,
+    file_hash,
+    folder_hash,
+    listing,
+    open_repo,
+    project_root,
+)
 from karma_plugins.lineage.locked import LockedData
 from karma_plugins.lineage.pipelines import git
 
@@ -54,49 +65,85 @@ def at_hand(data: LockedData, folder: Path = Path()) -> Path | None:
 
 def _fetch(repo: Repo, path: str, md5: str, target: Path) -> None:
     """Write the bytes of a hash to `target`."""
+    cache, root = repo.cache.local, Path(repo.root_dir)
+    if not md5.endswith(".dir"):
+        files = {"": md5}
+    elif (listed := _listed(repo, path, md5)) is None:
+        raise _lost(path, md5)
+    else:
+        files = listed
+        target.mkdir()
+    cached = _cached(repo, list(files.values()))
+    for name, value in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if value in cached:
+            shutil.copyfile(cache.oid_to_path(value), target / name)
+        elif (blob := _from_git(root, posixpath.join(path, name) if name else path, value)) is not None:
+            (target / name).write_bytes(blob)
+        elif name:
+            raise LineageError(
+                f"{path} with hash {md5}: its file {name} is in no cache, remote or commit. `dvc push` it."
+            )
+        else:
+            raise _lost(path, md5)
+
+
+def _lost(path: str, md5: str) -> LineageError:
+    return LineageError(
+        f"{path} with hash {md5} is neither in the workspace, DVC's cache, a remote, nor in git. "
+        "Fetch the commits and the remote that hold it, or run the stage that makes it again."
+    )
+
+
+def _listed(repo: Repo, path: str, md5: str) -> dict[str, str] | None:
+    """The files of a folder by their names in it, null where nobody knows them.
+
+    DVC keeps a listing of each out, but none of a dependency that gathers outs of several stages, lies in an
+    out, or lies in git: those are listed as the workspace's dvc.lock and the commits know them.
+    """
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-    cache = repo.cache.local
-    if not _cached(repo, [md5]):
-        if blob := _from_git(Path(repo.root_dir), path, md5):
-            target.write_bytes(blob)
-            return
-        raise LineageError(
-            f"{path} with hash {md5} is neither in the workspace, DVC's cache, a remote, nor in git. "
-            "Fetch the commits and the remote that hold it, or run the stage that makes it again."
-        )
-    if not md5.endswith(".dir"):
-        shutil.copyfile(cache.oid_to_path(md5), target)
-        return
-    files = [("/".join(key), info.value) for key, _, info in Tree.load(cache, HashInfo("md5", md5))]
-    if not _cached(repo, [value for _, value in files]):
-        raise LineageError(
-            f"{path} with hash {md5}: some of its files are in no cache or remote. `dvc push` them."
-        )
-    target.mkdir()
-    for name, value in files:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cache.oid_to_path(value), target / name)
+    if md5 in _cached(repo, [md5]):
+        tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+        return {"/".join(key): str(info.value) for key, _, info in tree}
+    for sha in (None, *_commits(Path(repo.root_dir), path, md5)):
+        files = listing(path, sha, Path(repo.root_dir))
+        if folder_hash(files) == md5:
+            return files
+    return None
 
 
-def _cached(repo: Repo, hashes: list[str]) -> bool:
-    """Whether DVC's cache holds all of these, after asking the remotes for what it lacks."""
+def _commits(root: Path, path: str, md5: str) -> list[str]:
+    """Commits whose dvc.lock holds the hash, then those that changed the path in git; newest first."""
+    locks = git(root, "log", "--all", "--format=%H", f"-S{md5}", "--", ":(glob)**/dvc.lock").split()
+    return list(dict.fromkeys([*locks, *git(root, "log", "--all", "--format=%H", "--", path).split()]))
+
+
+def _cached(repo: Repo, hashes: list[str]) -> set[str]:
+    """Those of the hashes that DVC's cache holds, after asking the remotes for what it lacks."""
     from dvc_data.hashfile.hash_info import HashInfo
 
-    remotes = [None] if repo.config["core"].get("remote") else list(repo.config["remote"])
-    for remote in remotes:
-        lacking = [HashInfo("md5", value) for value in hashes if not repo.cache.local.exists(value)]
-        if lacking:
-            repo.cloud.pull(lacking, remote=remote)
-    return all(repo.cache.local.exists(value) for value in hashes)
+    cache, talk = repo.cache.local, logging.getLogger("dvc.data_cloud")
+    level, default = talk.level, repo.config["core"].get("remote")
+    for remote in sorted(repo.config["remote"], key=lambda name: name != default):
+        lacking = [HashInfo("md5", value) for value in set(hashes) if not cache.exists(value)]
+        try:
+            talk.setLevel(logging.ERROR)  # it warns of each hash that this remote lacks
+            if lacking:
+                repo.cloud.pull(lacking, remote=remote)
+        except Exception as error:  # noqa: BLE001 - each remote's own library has its own; others may hold it
+            warnings.warn(f"karma: DVC can't read remote {remote}: {error}", stacklevel=2)
+        finally:
+            talk.setLevel(level)
+    return {value for value in hashes if cache.exists(value)}
 
 
 def _from_git(root: Path, path: str, md5: str) -> bytes | None:
     """The file's bytes in the commit where it had this hash; null where no commit holds them."""
     for sha in git(root, "log", "--all", "--format=%H", "--", path).split():
         show = subprocess.run(
-            ["git", "-C", str(root), "show", f"{sha}:{path}"], capture_output=True, check=False
+            ["git", "-C", str(root), "show", f"{sha}:./{path}"], capture_output=True, check=False
         )
         if show.returncode == 0 and hashlib.md5(show.stdout, usedforsecurity=False).hexdigest() == md5:
             return show.stdout

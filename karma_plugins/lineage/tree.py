@@ -138,14 +138,10 @@ def _json(node: Origin | Made, note: Note) -> dict[str, Any]:
 
 
 def commands(datum: Datum, workspace: Path) -> list[str]:
-    """The commands that bring back the bytes: beside the workspace, or at the commit that first held them."""
+    """The commands that bring the bytes beside the workspace: by hash, or from the commit that had them."""
     aside = f"lineage.restore('{datum.path}', '{datum.digest}')"
     lines = [f'python -c "from karma_plugins import lineage; print({aside})"']
     history = git(workspace, "log", "--all", "--format=%H", f"-S{datum.digest}", "--", ":(glob)**/dvc.lock")
     if shas := history.split():
-        sha = shas[-1][:12]
-        in_git = git(workspace, "ls-tree", sha, "--", datum.path)
-        lines.append(
-            f"git show {sha}:{datum.path}" if in_git else f"git checkout {sha} && dvc pull {datum.path}"
-        )
+        lines.append(f"dvc get . {datum.path} --rev {shas[-1][:12]} -o restored-{datum.digest[:8]}")
     return lines

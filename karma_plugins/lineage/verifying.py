@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from karma_plugins.lineage.hashing import file_hash, open_repo
+from karma_plugins.lineage.hashing import file_hash, folder_hash, open_repo
 from karma_plugins.lineage.locked import LockedData
 
 if TYPE_CHECKING:
@@ -72,15 +72,3 @@ def _files(repo: Repo, folder: Path) -> Iterator[tuple[str, str]]:
     """Every file under a folder that .dvcignore does not hide, with the md5 of its bytes."""
     for path in repo.dvcignore.find(repo.cache.local.fs, str(folder)):
         yield Path(path).relative_to(folder).as_posix(), file_hash(Path(path))
-
-
-def folder_hash(files: dict[str, str]) -> str:
-    """The hash of a folder in dvc.lock: of the listing of its files, sorted by path."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
-    tree = Tree()
-    for name, md5 in files.items():
-        tree.add(tuple(name.split("/")), None, HashInfo("md5", md5))
-    tree.digest()
-    return str(tree.hash_info.value)

@@ -26,7 +26,7 @@ from karma_plugins import lineage
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking import tags
 from karma_plugins.tracking.courier import Courier
-from karma_plugins.tracking.data import describe
+from karma_plugins.tracking.data import describe, distinct
 from karma_plugins.tracking.record import Record
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ class TrackedRun(StageRun):
                 self._flushed = now
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:  # noqa: D102
-        numbers = lineage.flatten(metrics).items()
-        self._record.metrics |= {
-            key: float(value) for key, value in numbers if isinstance(value, (int, float))
-        }
+        self._record.metrics |= records.numbers(metrics)
 
     def figure(self, name: str, draw: Callable[..., Figure], *data: Any) -> None:  # noqa: D102
         pictures = self._folder / "artifacts" / "pictures"
@@ -91,16 +88,19 @@ class TrackedRun(StageRun):
         self, path: Path, trained_on: Path, *, name: str = "aligned", register: str | None = None
     ) -> None:
         made, data = (
-            Path(os.path.relpath(p.resolve(), self._workspace)).as_posix() for p in (path, trained_on)
+            Path(os.path.relpath(p.parent.resolve() / p.name, self._workspace)).as_posix()
+            for p in (path, trained_on)
         )
         self._record.models.append(records.Model(name, made, data, register))
 
     def finish(self, inputs: Sequence[Path], outs: Sequence[Path]) -> None:
         """Hash what was read and written, and write the finished record."""
-        self._record.datasets = [
-            *(describe(path, self._workspace, self._pipeline, "input") for path in inputs),
-            *(describe(path, self._workspace, self._pipeline, "output") for path in outs),
-        ]
+        self._record.datasets = distinct(
+            [
+                *(describe(path, self._workspace, self._pipeline, "input") for path in inputs),
+                *(describe(path, self._workspace, self._pipeline, "output") for path in outs),
+            ]
+        )
         known = {data.path for data in self._record.datasets}
         for model in self._record.models:
             for path in {model.path, model.trained_on} - known:

@@ -33,15 +33,14 @@ def opened(root: Path) -> Iterator[Store]:
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from karma_plugins.tracking.delivery import REFUSALS
-    from karma_plugins.tracking.store import Store
+    from karma_plugins.tracking.store import Store, address
 
     try:
         yield Store(root, _experiment(root))
     except REFUSALS as error:
-        place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrackingError(
-            without_password(f"MLflow at {place}: {reason[:300]} Try again when it can be reached.")
+            without_password(f"MLflow at {address(root)}: {reason[:300]} Try again when it can be reached.")
         ) from error
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +31,11 @@ class Data:
 
 def describe(path: Path, workspace: Path, folder: Path, context: Context = "input") -> Data:
     """The data at `path` as it lies there now, named as seen from the pipeline's folder."""
+    where = path.parent.resolve() / path.name  # not the path's own target: DVC's cache may be linked there
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     data = Data(
-        name=_name(os.path.relpath(path.resolve(), folder.resolve()), path.is_file()),
-        path=Path(os.path.relpath(path.resolve(), workspace)).as_posix(),
+        name=_name(os.path.relpath(where, folder.resolve()), path.is_file()),
+        path=Path(os.path.relpath(where, workspace)).as_posix(),
         digest=lineage.dvc_hash(path),
         size=sum(file.stat().st_size for file in files),
         context=context,
@@ -64,12 +65,22 @@ def describe_locked(
     return found
 
 
+def distinct(data: Sequence[Data]) -> list[Data]:
+    """The same, with the whole path as name where paths share one: MLflow keeps a name and hash once."""
+    paths: dict[str, set[str]] = {}
+    for one in data:
+        paths.setdefault(one.name, set()).add(one.path)
+    return [replace(one, name=one.path) if len(paths[one.name]) > 1 else one for one in data]
+
+
 def _columns(data: Data, table: Path) -> None:
     import polars as pl
 
-    data.columns = [
-        {"name": k, "required": True, **_type(v)} for k, v in pl.read_parquet_schema(table).items()
-    ]
+    try:
+        schema = pl.read_parquet_schema(table)
+    except (pl.exceptions.PolarsError, OSError):  # its stage knows what it is; its hash is known all the same
+        return
+    data.columns = [{"name": name, "required": True, **_type(dtype)} for name, dtype in schema.items()]
     data.rows = int(pl.scan_parquet(table).select(pl.len()).collect().item())
 
 
@@ -84,7 +95,7 @@ def _type(dtype: Any) -> Mapping[str, Any]:
     """A polars type in the words of an MLflow signature."""
     import polars as pl
 
-    if isinstance(dtype, pl.List):
+    if isinstance(dtype, (pl.List, pl.Array)):
         return {"type": "array", "items": _type(dtype.inner)}
     if isinstance(dtype, pl.Struct):
         return {
@@ -93,6 +104,8 @@ def _type(dtype: Any) -> Mapping[str, Any]:
         }
     if dtype.is_integer():
         return {"type": "long"}
-    if dtype.is_float():
+    if dtype.is_float() or dtype.is_decimal():
         return {"type": "double"}
-    return {"type": "boolean" if dtype == pl.Boolean else "string"}
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
+        return {"type": "datetime"}
+    return {"type": {pl.Boolean: "boolean", pl.Binary: "binary"}.get(dtype.base_type(), "string")}

@@ -26,9 +26,9 @@ def log_models(store: Store, run_id: str, record: Record, final: Sequence[Metric
         if model.register:
             _register(store, model.register, model_id, run_id, made)
         of_models += [(model_id, pairs.name, pairs.digest)]
-    folders = [d.digest for d in record.datasets if d.context == "input" and d.digest.endswith(".dir")]
+    inputs = [data.digest for data in record.datasets if data.context == "input"]
     read = [
-        model.model_id for digest in folders for model in _models(store, f"tags.`dvc.md5` = '{digest}'")[:1]
+        model.model_id for digest in inputs for model in _models(store, f"tags.`dvc.md5` = '{digest}'")[:1]
     ]
     store.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in read])
     of_models += [(model_id, None, None) for model_id in read]

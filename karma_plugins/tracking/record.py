@@ -7,13 +7,15 @@ and two locks that the operating system frees when their holder dies.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
+from karma_plugins import lineage
 from karma_plugins.tracking.data import Data
 
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
@@ -63,6 +65,12 @@ def read(folder: Path) -> Record:
     fields["datasets"] = [Data(**dataset) for dataset in fields["datasets"]]
     fields["models"] = [Model(**model) for model in fields["models"]]
     return Record(**fields)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among nested metrics (numpy's too), with dotted keys; a truth value is no number."""
+    flat = lineage.flatten(metrics).items()
+    return {k: float(v) for k, v in flat if isinstance(v, Real) and not isinstance(v, bool)}
 
 
 def spool(root: Path) -> Path:

@@ -11,11 +11,8 @@ from typing import TypeVar
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import (
-    Metric,
-    Param,
-    Run,
-)
+from mlflow.entities import Metric, Param, Run
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from karma_plugins.tracking.record import Record
 
@@ -40,18 +37,19 @@ class Point:
 class Store:
     """An MLflow experiment that takes the records of the repository at `root`.
 
-    MLFLOW_TRACKING_URI and its fellows say which; by default `mlflow.db` and `mlruns` in the root. Every
-    method can be repeated: what MLflow already holds stays as it is.
+    MLFLOW_TRACKING_URI and its fellows say which; by default `mlflow.db` in the root, where a relative sqlite
+    address leads, too: a queued experiment's own folder is deleted. Databases without a server in front have
+    their artifacts in `mlruns` in the root. Every method can be repeated: what MLflow already holds stays as
+    it is.
     """
 
     def __init__(self, root: Path, experiment: str | None = None) -> None:
         self.lock = FileLock(root / ".karma" / "mlflow.lock")
-        local = None if os.environ.get("MLFLOW_TRACKING_URI") else f"sqlite:///{root / 'mlflow.db'}"
+        place = address(root)
+        artifacts = (root / "mlruns").as_uri() if place.startswith(tuple(DATABASE_ENGINES)) else None
         with self.lock:  # opening makes the database where there is none: two at once would break it
-            self.client = MlflowClient(tracking_uri=local)
-            self.experiment = self._experiment(
-                experiment or root.name or "karma", (root / "mlruns").as_uri() if local else None
-            )
+            self.client = MlflowClient(tracking_uri=place)
+            self.experiment = self._experiment(experiment or root.name or "karma", artifacts)
 
     def _experiment(self, default: str, artifacts: str | None) -> str:
         if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -66,6 +64,7 @@ class Store:
     def begin(self, record: Record) -> str:
         """The run of a record, and the pipeline run around it, made where they are not there yet."""
         if found := self.find("karma.uid", record.uid):
+            self._log_params(found, record.params)
             return str(found.info.run_id)
         parent = self._pipeline(record)
         tags = {**record.tags, "karma.role": "stage", "karma.stage": record.stage, "karma.uid": record.uid}
@@ -88,7 +87,7 @@ class Store:
                     "karma.state": record.state,
                 }
                 run = self.client.create_run(self.experiment, record.started, short(tags), record.pipeline)
-                self._log_params(run, record.pipeline_params)
+            self._log_params(run, record.pipeline_params)
         return str(run.info.run_id)
 
     def find(self, tag: str, value: str) -> Run | None:
@@ -100,7 +99,9 @@ class Store:
         return runs[0] if runs else None
 
     def _log_params(self, run: Run, params: dict[str, str]) -> None:
-        entities = [Param(allowed(key), value[:LENGTH]) for key, value in sorted(params.items())]
+        """The params that the run lacks: all, or those that a lost connection kept from it."""
+        lacking = short(params).items() - run.data.params.items()
+        entities = [Param(key, value) for key, value in sorted(lacking) if key not in run.data.params]
         for some in chunks(entities, PARAMS):
             self.client.log_batch(run.info.run_id, params=some)
 
@@ -118,9 +119,18 @@ class Store:
         self.client.set_terminated(parent.info.run_id, status, last)
 
 
+def address(root: Path) -> str:
+    """The address of MLflow for the repository at `root`."""
+    given = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if given.startswith("sqlite:///") and not given.startswith(("sqlite:////", "sqlite:///:")):
+        return f"sqlite:///{root.absolute() / given.removeprefix('sqlite:///')}"
+    return given
+
+
 def allowed(name: str) -> str:
-    """A name in the letters that MLflow allows for params, metrics and tags."""
-    return re.sub(r"[^\w\-./: ]", "_", name)[:250]
+    """A name as MLflow allows it for params, metrics and tags: in its letters, no path with empty parts."""
+    parts = re.sub(r"[^\w\-./: ]", "_", name)[:250].split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "_"
 
 
 def short(tags: dict[str, str]) -> dict[str, str]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
 from karma_plugins import lineage
-from karma_plugins.lineage import LineageError, LockedPipeline, LockedStage, StageRun
+from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, LockedStage, StageRun
 from karma_plugins.tracking import delivery, finished, history, tags
 from karma_plugins.tracking import record as records
-from karma_plugins.tracking.data import describe_locked
+from karma_plugins.tracking.data import describe_locked, distinct
 from karma_plugins.tracking.record import Model, Record
 from karma_plugins.tracking.store import Store
 
@@ -79,11 +79,11 @@ def _settle(store: Store, folder: Path, done: Synced) -> None:
 def _complete(store: Store, root: Path, pipeline: LockedPipeline, done: Synced) -> None:
     """Make the stage runs that the pipeline's state lacks."""
     state = pipeline.pipeline.state
-    known = {run.name: run for run in history.stage_runs(store, f"tags.`karma.state` = '{state}'")}
+    known = history.stage_runs(store, f"tags.`karma.state` = '{state}'")
     lacking = []
     for stage in pipeline.stages:
-        run = known.get(stage.name)
-        if run and {(out.path, out.digest) for out in run.outs} >= {(o.path, o.md5) for o in stage.outs}:
+        made = {(out.path, out.md5) for out in stage.outs}
+        if any(run.name == stage.name and made <= {(d.path, d.digest) for d in run.outs} for run in known):
             done.held += 1
         elif stage.current:
             lacking.append(stage)
@@ -116,10 +116,12 @@ def _record(
     stage: LockedStage, pipeline: LockedPipeline, root: Path, maker: StageRun | None, done: Synced
 ) -> Record:
     """The record that the stage would have written, as far as it is known."""
-    data = [
-        *(describe_locked(dep, root, pipeline.folder, "input") for dep in stage.deps),
-        *(describe_locked(out, root, pipeline.folder, "output") for out in stage.outs),
-    ]
+    data = distinct(
+        [
+            *(describe_locked(dep, root, pipeline.folder, "input") for dep in stage.deps),
+            *(describe_locked(out, root, pipeline.folder, "output") for out in stage.outs),
+        ]
+    )
     record = Record(
         uid=_uid(stage, pipeline),
         name=stage.name,
@@ -143,7 +145,7 @@ def _record(
     record.models = [
         Model(out.meta.get("name", "aligned"), out.path, trained_on, stage.params.get("register_as"))
         for out in stage.outs
-        if out.kind == "model" and out.meta and (trained_on := _trained_on(out.meta, pipeline.folder))
+        if out.kind == "model" and out.meta and (trained_on := _trained_on(out, stage, pipeline.folder))
     ]
     if maker:
         record.params |= maker.params
@@ -165,9 +167,18 @@ def _tags(stage: LockedStage, pipeline: LockedPipeline) -> dict[str, str]:
     return origin
 
 
-def _trained_on(meta: Mapping[str, Any], folder: str) -> str | None:
-    path = meta.get("trained_on")
-    return (Path(folder) / path).as_posix() if path else None
+def _trained_on(model: LockedData, stage: LockedStage, folder: str) -> str | None:
+    """The dependency that dvc.yaml says a model was trained on; LineageError where it is none."""
+    told = (model.meta or {}).get("trained_on")
+    if told is None:
+        return None
+    path, deps = posixpath.normpath(posixpath.join(folder, str(told))), [dep.path for dep in stage.deps]
+    if path not in deps:
+        raise LineageError(
+            f"dvc.yaml, stage {stage.name}, {model.path}: meta.trained_on is {told!r}, which is none of the "
+            f"stage's deps. Name one of them, as seen from dvc.yaml: {', '.join(deps)}."
+        )
+    return path
 
 
 def _metrics(stage: LockedStage, root: Path, done: Synced) -> dict[str, float]:
@@ -180,10 +191,7 @@ def _metrics(stage: LockedStage, root: Path, done: Synced) -> dict[str, float]:
             done.bare.append(stage.name)
             continue
         if isinstance(values, dict):
-            flat = lineage.flatten(values)
-            found |= {
-                k: float(v) for k, v in flat.items() if isinstance(v, int | float) and not isinstance(v, bool)
-            }
+            found |= records.numbers(values)
     return found
 
 
