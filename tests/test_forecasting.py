@@ -28,6 +28,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert CliRunner().invoke(karma, ["init", "--template", "endpoint"]).exit_code == 0
     rows = [{"prompt": f"word{i}", "competency": "knowledge", "reference": "yes"} for i in range(8)]
+    rows.append({"prompt": "held", "competency": "knowledge", "split": "heldout"})
     Path("prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return tmp_path
 
@@ -68,7 +69,7 @@ def test_what_is_kept_is_free(pipeline: Path) -> None:
         table = prompts.read(params.load("prompts", params.PromptsSection))
         model = models.load("first", "models/first.yaml")
         bound = selection.generator("endpoint", {"max_new_tokens": 30}, manager.load(), where="here")
-        generation.generate(table.head(3), model, bound, params.GenerateSection(samples=1))
+        generation.generate(table.filter(split="train").head(3), model, bound, params.GenerateSection(samples=1))
         assert expected(check(), "first")[:2] == [5, 3]
         assert sum(server.tries.values()) == 3
 
