@@ -47,7 +47,8 @@ def check(judges: dict[str, Any] | None = None, **sampling: Any) -> Result:
 
 def expected(result: Result, who: str) -> list[float]:
     """The numbers of the line about somebody, without those of the address."""
-    [line] = [line for line in result.output.splitlines() if line.startswith(f"To expect: {who}: ")]
+    lines = [line for line in result.output.splitlines() if line.startswith(f"To expect: {who}: ")]
+    [line] = [line for line in lines if " requests to " in line]
     return [float(n) for n in re.findall(r"[\d.]+", re.sub(r"http\S+", "", line.split(f"{who}: ")[1]))]
 
 
