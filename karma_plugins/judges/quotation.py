@@ -9,8 +9,11 @@ import re
 #: stand.
 CONTROL = re.compile(
     r"<[|｜][^<>]{1,60}?[|｜]>"  # ChatML, Llama 3, Phi, DeepSeek
+    r"|<\|[^<>|\s]{1,60}>|<[^<>|\s\u200b]{1,60}\|>"  # Gemma 4
     r"|</?s>|\[/?INST\]|<</?SYS>>"  # Llama 2, Mistral
-    r"|</?(?:bos|eos|pad|unk|start_of_turn|end_of_turn|think)>",  # Gemma and others
+    r"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|THINK|gMASK)\]"  # Mistral, GLM
+    r"|</?(?:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn|think|tool_call|tool_response)>"  # and others
+    r"|<(?:BOS|EOS|PAD|UNK|CLS|SEP|MASK)_TOKEN>",  # Command
     re.IGNORECASE,
 )
 #: Invisible, and enough to make a control token plain text.

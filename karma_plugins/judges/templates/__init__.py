@@ -42,7 +42,10 @@ def read(path: str | Path, *, needed: Collection[str], known: Collection[str]) -
     path = Path(path)
     if not path.is_file():
         raise PluginError(f"{path}: no such template. Copy one of {FOLDER.name}/*.md of judges and edit it.")
-    found = PARTS.match(path.read_text(encoding="utf-8"))
+    try:
+        found = PARTS.match(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise PluginError(f"{path}: not UTF-8. Save the template as UTF-8.") from None
     if found is None:
         raise PluginError(f"{path}: a template has a line [system], its text, a line [user] and its text.")
     places = set(PLACE.findall(found["system"] + found["user"]))
