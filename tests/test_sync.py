@@ -249,11 +249,17 @@ def test_verify_names_swapped_code(copied: Path, monkeypatch: pytest.MonkeyPatch
     (copied / "dvc.yaml").write_text(
         "stages:\n  prompts: {cmd: cp raw.txt data/p.txt, deps: [raw.txt], outs: [data/p.txt],\n"
         "    params: [karma.lock.json: [prompts]]}\n"
+        "  judge: {cmd: cp raw.txt data/j.txt, deps: [raw.txt], outs: [data/j.txt],\n"
+        "    params: [judge, karma.lock.json: [judge]]}\n"
     )
-    (copied / "params.yaml").write_text("prompts: {path: raw.txt}\n")
+    (copied / "params.yaml").write_text("prompts: {path: raw.txt}\njudge: {judges: {reference: {}}}\n")
     karma("lock")
     run([*DVC, "repro", "-q"], copied)
     karma("sync")
+    judge = runs(copied, "stage")["judge"].data.params
+    assert [key for key in judge if key.startswith("plugin.")] == [
+        "plugin.reference"
+    ]  # of all that are locked
     assert "0 differences" in karma("verify")
     lock = json.loads((copied / "karma.lock.json").read_text())
     lock["prompts"]["core"]["version"] = "0.0.0"

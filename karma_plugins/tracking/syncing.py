@@ -137,11 +137,7 @@ def _record(
         pipeline_params={key: tags.written(value) for key, value in pipeline.pipeline.params.items()},
     )
     record.pipeline = tags.pipeline_name(pipeline.pipeline, record.tags)
-    record.params |= {
-        f"plugin.{label}": f"{label} ({entry['distribution']} {entry['version']})"
-        for label, entry in stage.code.items()
-        if label != "core"
-    }
+    record.params |= _plugins(stage)
     record.models = [
         Model(out.meta.get("name", "aligned"), out.path, trained_on, stage.params.get("register_as"))
         for out in stage.outs
@@ -155,6 +151,18 @@ def _record(
     else:
         record.metrics = _metrics(stage, root, done)
     return record
+
+
+def _plugins(stage: LockedStage) -> dict[str, str]:
+    """The plugins that the stage used: of those in its part of karma.lock.json, the ones that params name."""
+    own = {key: value for key, value in stage.params.items() if not key.startswith("models.")}
+    named = {part for key in own for part in key.split(".")} | {str(value) for value in own.values()}
+    allowed = {label.rpartition(".")[2]: entry for label, entry in stage.code.items() if label != "core"}
+    used = {name: entry for name, entry in allowed.items() if len(allowed) == 1 or name in named}
+    return {
+        f"plugin.{name}": f"{name} ({entry['distribution']} {entry['version']})"
+        for name, entry in used.items()
+    }
 
 
 def _tags(stage: LockedStage, pipeline: LockedPipeline) -> dict[str, str]:
