@@ -195,11 +195,15 @@ class TrainingJob:
 class Plugin:
     """What all kinds share: a kebab-case name, the model of its options, the version of the contract it was
     made for.
+
+    `reads(options)`, where given, names the files and folders whose bytes decide its results (a model, a
+    template, a folder of tasks).
     """
 
     name: str
     options: type[Options] = field(default=Options)
     api: int = API_VERSION
+    reads: Callable[[Any], Sequence[Path]] | None = None
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -257,15 +261,13 @@ class Judge(Plugin):
     - `compare(pairs, options)`: for each pair the probability that `a` is better, or a `Verdict`, in order.
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
-    `reads(options)`, where given, names the files and folders whose bytes decide its verdicts (a model, a
-    template). `keeps_shards` is false (or false for these options) where judging again costs nothing, or
-    where the judge keeps its own work; it is then asked about everything in one call.
+    `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
+    keeps its own work; it is then asked about everything in one call.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
     compare: Callable[[Sequence[AnswerPair], Any], Sequence[float | Verdict]] | None = None
     recall: Callable[[Verdicts, Any], Verdicts] | None = None
-    reads: Callable[[Any], Sequence[Path]] | None = None
     keeps_shards: bool | Callable[[Any], bool] = True
 
 

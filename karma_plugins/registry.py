@@ -7,6 +7,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from karma_plugins.contracts import KINDS, Options, Plugin
@@ -48,6 +49,11 @@ class Bound(Generic[P]):
     plugin: P
     options: Options
     origin: Origin
+
+    @property
+    def files(self) -> list[Path]:
+        """The files and folders whose bytes decide what the plugin does with these options."""
+        return [] if self.plugin.reads is None else list(self.plugin.reads(self.options))
 
     @property
     def version(self) -> str:

@@ -28,7 +28,8 @@ def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> 
     )
     before = models.load("base", base)
     after = models.aligned(before, aligned)
-    used, inputs = [profiler, generator, *(j.judge for j in jury)], [prompts, before.path, after.path]
+    used = [profiler, generator, *(j.judge for j in jury)]
+    inputs = [prompts, before.path, after.path, *profiler.files]
     with running("evaluate", settings, used, inputs=inputs, outs=[metrics, plot]) as run:
         result = evaluation.evaluate(
             before, after, tables.read(prompts, schemas.PROMPTS), jury,

@@ -16,7 +16,8 @@ def main(model: str, out: Path) -> None:
     settings, folder = params.load("profile", params.ProfileSection), out / model
     profiler = selection.profiler(settings, manager.load())
     candidate = models.load(model, params.load_model(model).path)
-    with running("profile", settings, [profiler], item=model, inputs=[candidate.path], outs=[folder]) as run:
+    inputs = [candidate.path, *profiler.files]
+    with running("profile", settings, [profiler], item=model, inputs=inputs, outs=[folder]) as run:
         profile = profiling.profile(candidate, profiler, settings.tasks)
         tables.write(profile.scores, folder / "scores.parquet", schemas.SCORES)
         tables.write(profile.items, folder / "items.parquet", schemas.ITEMS)

@@ -70,7 +70,9 @@ def test_what_is_kept_is_free(pipeline: Path) -> None:
         table = prompts.read(params.load("prompts", params.PromptsSection))
         model = models.load("first", "models/first.yaml")
         bound = selection.generator("endpoint", {"max_new_tokens": 30}, manager.load(), where="here")
-        generation.generate(table.filter(split="train").head(3), model, bound, params.GenerateSection(samples=1))
+        generation.generate(
+            table.filter(split="train").head(3), model, bound, params.GenerateSection(samples=1)
+        )
         assert expected(check(), "first")[:2] == [5, 3]
         assert sum(server.tries.values()) == 3
 

@@ -75,8 +75,7 @@ class Hearing:
 def _keys(judge: Bound[Judge], shards: Iterable[pl.DataFrame]) -> list[str]:
     """All that decides each shard's verdicts: the judge's code, options and files, and what it sees."""
     code = plugin_digest(judge.plugin, judge.origin)
-    files = judge.plugin.reads(judge.options) if judge.plugin.reads is not None else []
-    read = [fingerprint(path) for path in files]
+    read = [fingerprint(path) for path in judge.files]
     options = judge.options.model_dump_json()
     return [key(judge.version, code, options, *read, shard.write_json()) for shard in shards]
 

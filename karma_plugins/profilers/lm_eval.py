@@ -61,7 +61,11 @@ class LmEvalOptions(Options):
 @hookimpl
 def karma_register_profilers() -> Sequence[Profiler]:
     """Register this profiler."""
-    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile, check=check)]
+    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile, check=check, reads=_reads)]
+
+
+def _reads(options: LmEvalOptions) -> list[Path]:
+    return [] if options.include_path is None else [Path(options.include_path)]
 
 
 def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> Profile:
