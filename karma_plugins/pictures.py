@@ -24,13 +24,17 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     """Kinship of every two models by the primary metric, overall or in a competency, under its dendrogram.
 
     Models stand in the order of the dendrogram (`clustering.cluster`). A model with itself is drawn blank, a
-    null is grey.
+    null is grey. Without a pair, as of a single model, there is only a title that says so.
     """
     wanted = pl.col("primary") & pl.col("competency").eq_missing(pl.lit(competency, pl.String))
     rows = kinship.filter(wanted)
+    if rows.is_empty():
+        figure = _blank(4, 1)
+        figure.suptitle("Kinship: no pair of models")
+        return figure
     found = cluster(rows)
     size = 2.5 + 0.45 * len(found.models)
-    longest = max((len(name) for name in found.models), default=0)
+    longest = max(len(name) for name in found.models)
     figure = _blank(size + 1 + 0.06 * longest, 1.25 * size + 0.05 * longest)
     axes, tree = figure.subplots(2, 1, height_ratios=(5, 1), sharex=True)
     colours = figure.colorbar(_image(axes, found.kinship.tolist()), ax=axes, fraction=0.046)
@@ -51,7 +55,7 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     axes.tick_params(labelbottom=True)
     tree.tick_params(labelbottom=False)
     metrics = ", ".join([*rows["metric"].unique().sort(), *([competency] if competency else [])])
-    axes.set_title(f"Kinship ({metrics})" if metrics else "Kinship")
+    axes.set_title(f"Kinship ({metrics})")
     return figure
 
 

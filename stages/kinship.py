@@ -33,7 +33,7 @@ def main(profile: Path, responses: Path | None, out: Path, metrics: Path, plot: 
         tables.write_csv(kinship.points(table), plot)
         run.metrics(kinship.summary(table))
         run.figure("kinship", pictures.kinship_heatmap, table)
-        for competency in sorted(set(scores["competency"])):
+        for competency in table.filter("primary")["competency"].drop_nulls().unique().sort():
             run.figure(f"kinship-{competency}", pictures.kinship_heatmap, table, competency)
         run.figure("competence", pictures.competence_profiles, scores)
 

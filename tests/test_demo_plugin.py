@@ -11,7 +11,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import polars as pl
 import pytest
+
+from tests.test_stops import changed, pipeline, settle  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def install(source: Path, site: Path) -> None:
 
 
 def run(site: Path, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(site)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
     return subprocess.run(
         [sys.executable, *command], env=environment, cwd=cwd, capture_output=True, text=True, check=False
     )
@@ -58,6 +61,30 @@ def test_keeps_its_contracts(site: Path, repository: Path) -> None:
     done = run(site, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tests), str(tests))
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
+
+
+def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipeline: Path) -> None:  # noqa: F811
+    settings = changed("judge.judges.demo", {"weight": 0.5, "words": 3})
+    settle(settings | {"kinship": {"metric": "demo"}})
+    stages = "from stages.kinship import main as kinship; from stages.judge import main as judge"
+    both = f"{stages}; kinship([], standalone_mode=False); judge([], standalone_mode=False)"
+    done = run(site, "-c", both, cwd=pipeline)
+    assert done.returncode == 0, done.stderr
+    assert set(pl.read_parquet("data/kinship.parquet")["version"]) == {"demo (karma-demo 0.1.0)"}
+    judged = pl.read_parquet("data/judge/judgements.parquet").filter(judge="demo")
+    assert set(judged["version"]) == {"demo (karma-demo 0.1.0)"}
+    assert judged["score"].null_count() == 0
+    (metadata,) = site.glob("karma_demo-*/METADATA")
+    text = metadata.read_text()
+    try:
+        metadata.write_text(text.replace("\nVersion: 0.1.0", "\nVersion: 0.2.0"))
+        done = run(site, "-c", f"{stages}; judge()", cwd=pipeline)
+    finally:
+        metadata.write_text(text)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith(
+        "Error: karma.lock.json, judge: version of 'demo' is 0.2.0, locked is 0.1.0"
+    )
 
 
 def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:

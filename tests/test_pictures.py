@@ -54,6 +54,11 @@ def test_rows_in_any_order_give_the_same_picture(
     assert len(drawn[0]) > 1000
 
 
+def test_without_a_pair_the_heatmap_says_so() -> None:
+    assert "no pair" in pictures.kinship_heatmap(KINSHIP, "reasoning").get_suptitle()
+    assert "no pair" in pictures.kinship_heatmap(KINSHIP.clear()).get_suptitle()
+
+
 def test_a_missing_kinship_is_no_number_in_the_heatmap() -> None:
     axes = pictures.kinship_heatmap(KINSHIP).axes[0]
     assert sorted(text.get_text() for text in axes.texts) == ["0.20", "0.20", "0.90", "0.90"]

@@ -209,6 +209,13 @@ def test_debug_shows_the_traceback(pipeline: Path, monkeypatch: pytest.MonkeyPat
     assert type(done.exception).__name__ == "PluginError"
 
 
+def test_a_single_model_has_no_kin_and_is_no_error(pipeline: Path) -> None:
+    settle(changed("models.bob", None))
+    done = run("kinship")
+    assert done.exit_code == 0, done.output
+    assert tables.read("data/kinship.parquet", schemas.KINSHIP).is_empty()
+
+
 def test_a_removed_model_is_gone_from_gathered_tables(pipeline: Path) -> None:
     settings = changed("models.bob", None)
     settings["models"]["cleo"] = SETTINGS["models"]["bob"]
