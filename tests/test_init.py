@@ -225,3 +225,19 @@ def test_an_unknown_section_suggests_the_nearest(repository_of_mine: Path) -> No
     without_own_tasks()
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("kinship:\n", "kinshp:\n"))
     assert "unknown section 'kinshp'. Did you mean 'kinship'?" in run("check").stderr
+
+
+def test_evaluation_items_that_dvc_does_not_watch_are_a_warning(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    Path("items.txt").write_text("What is the capital of a country that nobody knows?\n")
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["prompts"]["seen"] = {"items": "items.txt", "ngram": 5}
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    told = run("check").stderr
+    assert "dvc.yaml, prompts: 'items.txt' (prompts.seen.items) is not among its deps" in told
+    pipeline = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(
+        pipeline.replace("- ${prompts.path}", "- ${prompts.path}\n      - items.txt", 1)
+    )
+    assert "items.txt" not in run("check").stderr

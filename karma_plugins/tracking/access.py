@@ -32,8 +32,7 @@ def opened(root: Path) -> Iterator[Store]:
     for name, value in {**SETTINGS, "MLFLOW_LOGGING_LEVEL": "WARNING"}.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from karma_plugins.tracking.delivery import REFUSALS
-    from karma_plugins.tracking.store import Store, address
+    from karma_plugins.tracking.store import REFUSALS, Store, address
 
     try:
         yield Store(root, _experiment(root))

@@ -16,17 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
-
 from karma_plugins.tracking import finished
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking.access import without_password
-from karma_plugins.tracking.store import Point, Store
+from karma_plugins.tracking.store import REFUSALS, Point, Store
 
-#: What can go wrong with MLflow that is no mistake of ours: the record then waits.
-REFUSALS = (MlflowException, RequestException, SQLAlchemyError, OSError)
 #: Seconds between two looks at the points that a running stage reports.
 TICK = 2.0
 

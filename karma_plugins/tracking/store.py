@@ -12,10 +12,15 @@ from typing import TypeVar
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 from karma_plugins.tracking.record import Record
 
+#: What can go wrong with MLflow that is no mistake of ours: the record then waits.
+REFUSALS = (MlflowException, RequestException, SQLAlchemyError, OSError)
 #: What MLflow takes in one request, and how long a param or tag may be.
 METRICS, PARAMS, TAGS, LENGTH = 1000, 100, 100, 5000
 #: The experiment shows "Training runs".

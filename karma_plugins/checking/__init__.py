@@ -6,42 +6,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import BaseModel
 
-from karma_plugins import forecasting, lock, models, params, prompts, selection
+from karma_plugins import lock, models, params, prompts, selection
+from karma_plugins.checking import costs
+from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
-from karma_plugins.errors import KarmaError, ParamsError, did_you_mean
+from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.registry import Bound, Registry
 
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 #: Free disk under which a run is likely to end badly, in GiB.
 LEAST_FREE = 2.0
-
-
-@dataclass
-class Findings:
-    """What `check` found: what would stop a stage, what is only doubtful, and what the run will cost."""
-
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    forecast: list[str] = field(default_factory=list)
-
-    def attempt(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
-        """The call's value, or None after its KarmaError was noted."""
-        try:
-            return call(*args, **kwargs)
-        except KarmaError as error:
-            if str(error) not in self.errors:
-                self.errors.append(str(error))
-            return None
 
 
 def check(registry: Registry) -> Findings:
@@ -69,7 +51,7 @@ def check(registry: Registry) -> Findings:
         findings.attempt(lock.verify, stage, bound, dry=True)
     _tracking(findings)
     _disk(findings)
-    _forecast(document, pool, used, asked, made, registry, findings)
+    costs.forecast(document, pool, used, asked, made, registry, findings)
     return findings
 
 
@@ -126,9 +108,16 @@ def _prompts(
     document: Mapping[str, Any], pipeline: Mapping[str, Any], made: set[Path], findings: Findings
 ) -> pl.DataFrame | None:
     section = _section("prompts", params.PromptsSection, document, findings)
-    if section is None or (section.path and _is_made(section.path, made)):
+    if section is None or (section.path and is_made(section.path, made)):
         return None
     table: pl.DataFrame | None = findings.attempt(prompts.read, section)
+    if table is not None and section.seen is not None:
+        table, _ = findings.attempt(prompts.unseen, table, section.seen) or (table, 0)
+        if section.seen.items not in pipeline.get("prompts", {}).get("deps", [section.seen.items]):
+            findings.warnings.append(
+                f"dvc.yaml, prompts: '{section.seen.items}' (prompts.seen.items) is not among its deps: "
+                "new items would not run it again. Add it."
+            )
     if table is not None:
         for stage, split in (("generate", "train"), ("evaluate", "heldout")):
             if stage in pipeline and not (table["split"] == split).any():
@@ -162,7 +151,7 @@ def _models(
         generator = findings.attempt(
             selection.generator, entry.generator, entry.sampling, registry, where=f"models.{name}"
         )
-        model = None if _is_made(entry.path, made) else _model(str(name), entry.path, findings)
+        model = None if is_made(entry.path, made) else _model(str(name), entry.path, findings)
         pool[str(name)] = model
         if generator is not None:
             bound.append(generator)
@@ -264,7 +253,7 @@ def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findi
 def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) -> None:
     train, curriculum = document.get("train"), document.get("curriculum")
     base = train.get("base") if isinstance(train, Mapping) else None
-    if isinstance(base, str) and not _is_made(base, made):
+    if isinstance(base, str) and not is_made(base, made):
         model = findings.attempt(models.load, "base", base, where="train.base")
         if model is not None and not isinstance(model.source, models.Weights):
             findings.errors.append(
@@ -299,92 +288,6 @@ def _disk(findings: Findings) -> None:
         findings.warnings.append(f"Only {free:.1f} GiB of disk are free here.")
 
 
-def _forecast(
-    document: Mapping[str, Any],
-    pool: Mapping[str, Model | None],
-    used: Mapping[str, Sequence[Bound[Any]]],
-    asked: pl.DataFrame | None,
-    made: set[Path],
-    registry: Registry,
-    findings: Findings,
-) -> None:
-    section = document.get("generate")
-    samples = section.get("samples", 1) if isinstance(section, Mapping) else 1
-    if asked is None or not isinstance(samples, int) or not pool:
-        return
-    train = asked.filter(pl.col("split") == "train").height
-    each = train * samples
-    findings.forecast.append(
-        f"{each * len(pool)} answers: {train} training prompts x {samples} samples x {len(pool)} models"
-    )
-    longest = _candidates(document, pool, asked, registry, findings)
-    answers = samples * len(pool)
-    pairs = train * answers * (answers - 1) // 2
-    for judge in used.get("judge", ()):
-        if judge.plugin.score is not None:
-            findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
-        if judge.plugin.compare is not None:
-            findings.forecast.append(
-                f"judge {judge.name}: at most {pairs} pairs to compare, those of kin models, in both orders"
-            )
-    _judges(document, asked, longest, made, used.get("judge", ()), findings)
-    findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
-
-
-def _candidates(
-    document: Mapping[str, Any],
-    pool: Mapping[str, Model | None],
-    asked: pl.DataFrame,
-    registry: Registry,
-    findings: Findings,
-) -> list[int]:
-    """Forecast the models behind endpoints; returns the most tokens of each answer to a prompt."""
-    settings = findings.attempt(params.load, "generate", params.GenerateSection)
-    longest: list[int] = []
-    for name, model in pool.items():
-        entry = findings.attempt(params.validate, params.ModelSection, document["models"][name], where=name)
-        if entry is None or settings is None:
-            continue
-        named = f"models.{name}"
-        bound = findings.attempt(selection.generator, entry.generator, entry.sampling, registry, where=named)
-        if bound is None:
-            continue
-        longest += [getattr(bound.options, "max_new_tokens", None) or 0] * settings.samples
-        train = asked.filter(pl.col("split") == "train")
-        found = None if model is None else forecasting.candidate(model, train, bound, settings)
-        if found is None:
-            continue
-        findings.forecast.append(f"{name}: {found}")
-        if found.excess is not None:
-            findings.errors.append(f"params.yaml, models.{name}.sampling.limits: {found.excess}")
-    return longest
-
-
-def _judges(
-    document: Mapping[str, Any],
-    asked: pl.DataFrame,
-    longest: list[int],
-    made: set[Path],
-    judges: Sequence[Bound[Any]],
-    findings: Findings,
-) -> None:
-    """Forecast the LLM judges behind endpoints, who may see fewer and shorter answers than are feared."""
-    section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
-    if section is None:
-        return
-    train = asked.filter(pl.col("split") == "train")
-    for bound in judges:
-        if _is_made(getattr(bound.options, "model", ""), made):
-            continue
-        found = findings.attempt(forecasting.judge, bound, train, longest, both_orders=section.both_orders)
-        if found is None:
-            continue
-        findings.attempt(found.endpoint.api_key)
-        findings.forecast.append(f"judge {bound.name}: {found}")
-        if found.excess is not None:
-            findings.warnings.append(f"params.yaml, judge.judges.{bound.name}.limits: {found.excess}")
-
-
 def _pipeline() -> dict[str, Any]:
     """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
     import yaml
@@ -407,14 +310,8 @@ def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(out if isinstance(out, str) else next(iter(out)))
 
 
-def _is_made(path: str, made: set[Path]) -> bool:
-    """Whether a stage is yet to make what is to lie at a path: an out of dvc.yaml, or below one."""
-    place = Path(path)
-    return any(out == place or out in place.parents for out in made if not out.exists())
-
-
 def _awaited(bound: Bound[Any], made: set[Path]) -> bool:
     """Whether an option names something that a stage is yet to make."""
     return any(
-        isinstance(value, str) and _is_made(value, made) for value in bound.options.model_dump().values()
+        isinstance(value, str) and is_made(value, made) for value in bound.options.model_dump().values()
     )

@@ -1,0 +1,36 @@
+"""What a check has found so far, and what it can't know yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from karma_plugins.errors import KarmaError
+
+T = TypeVar("T")
+
+
+@dataclass
+class Findings:
+    """What `check` found: what would stop a stage, what is only doubtful, and what the run will cost."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    forecast: list[str] = field(default_factory=list)
+
+    def attempt(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        """The call's value, or None after its KarmaError was noted."""
+        try:
+            return call(*args, **kwargs)
+        except KarmaError as error:
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
+            return None
+
+
+def is_made(path: str, made: set[Path]) -> bool:
+    """Whether a stage is yet to make what is to lie at a path: an out of dvc.yaml, or below one."""
+    place = Path(path)
+    return any(out == place or out in place.parents for out in made if not out.exists())
