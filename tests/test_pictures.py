@@ -64,12 +64,6 @@ def test_a_missing_kinship_is_no_number_in_the_heatmap() -> None:
     assert sorted(text.get_text() for text in axes.texts) == ["0.20", "0.20", "0.90", "0.90"]
 
 
-def test_one_model_has_an_empty_heatmap() -> None:
-    figure = pictures.kinship_heatmap(KINSHIP.clear())
-    assert not list(figure.axes[0].texts)
-    figure.canvas.draw()
-
-
 def test_a_missing_score_is_called_missing() -> None:
     texts = [text.get_text() for axes in pictures.competence_profiles(SCORES).axes for text in axes.texts]
     assert texts == ["0.50", "0.70", "missing", "missing"]
