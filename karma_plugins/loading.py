@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ def _with_adapter(model: PreTrainedModel, weights: Weights) -> PreTrainedModel:
     from peft import PeftModel
 
     adapter = str(weights.adapter)
-    with _clear_errors(weights, f"the adapter '{adapter}'"):
+    with _clear_errors(weights, f"the adapter '{adapter}'", fetch=adapter):
         if not Path(adapter).is_dir():
             from huggingface_hub import snapshot_download
 
@@ -161,8 +162,11 @@ def _revision(weights: Weights) -> str:
 
 
 @contextmanager
-def _clear_errors(weights: Weights, what: str) -> Iterator[None]:
-    """Turn what transformers raises into one line that says what was asked for and how to get it."""
+def _clear_errors(weights: Weights, what: str, fetch: str | None = None) -> Iterator[None]:
+    """Turn what transformers raises into one line that says what was asked for and how to get it.
+
+    `fetch` is what to fetch from the hub beforehand, if not the weights themselves.
+    """
     from transformers.utils import logging
 
     # A bar drawn into a log file is hundreds of lines of noise.
@@ -172,10 +176,16 @@ def _clear_errors(weights: Weights, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
-        cure = "Save it again with `save_pretrained`, as safetensors and with its tokenizer"
-        if weights.folder is None:
+        reason = re.split(r"\. (?=[A-Z])", " ".join(str(error).split()))[0].rstrip(".")
+        if fetch is not None and isinstance(error, OSError):
+            cure = f"Fetch it beforehand: `hf download {fetch}`"
+        elif weights.folder is not None:
+            cure = "Save it again with `save_pretrained`, as safetensors and with its tokenizer, or correct "
+            cure += "what its descriptor asks for"
+        elif isinstance(error, OSError):
             cure = f"Fetch it beforehand: `hf download {weights.hub} --revision {weights.revision}`"
+        else:
+            cure = "Correct what its descriptor asks for, or install what that needs"
         raise ModelError(
             f"{weights.location}{f' at {weights.revision}' if weights.hub else ''}: {what} can't be loaded "
             f"({type(error).__name__}: {reason}). {cure}."

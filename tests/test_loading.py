@@ -67,6 +67,19 @@ def test_a_model_that_is_not_there_says_how_to_fetch_it():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device_map": "nowhere"}, "device name.*correct what its descriptor asks for"),
+        ({"attention": "flash_attention_2"}, "correct what its descriptor asks for"),
+        ({"adapter": "nobody/adapter"}, "adapter 'nobody/adapter'.*`hf download nobody/adapter`"),
+    ],
+)
+def test_the_cure_fits_the_failure(folder, options, message):
+    with pytest.raises(ModelError, match=message):
+        loading.load_model(Weights(folder=str(folder), **options))
+
+
 def test_pickled_weights_are_refused(folder, tmp_path):
     import torch
 

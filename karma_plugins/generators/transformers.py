@@ -91,7 +91,7 @@ def _encode(
     options: TransformersOptions,
 ) -> tuple[list[_Row], dict[int, Completion]]:
     """The rows that can be answered, shortest prompt first, and the failures of the others by number."""
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     conversations = {r.prompt_id: r.messages for r in requests}
     texts: dict[str, str] = {}
@@ -101,6 +101,11 @@ def _encode(
             texts[key] = tokenizer.apply_chat_template(
                 with_system_prompt(messages, source.system_prompt), tokenize=False, add_generation_prompt=True
             )
+        except TemplateSyntaxError as error:
+            raise ModelError(
+                f"{source.location}: its chat template is broken, line {error.lineno}: {error.message}. "
+                "Correct the file that 'chat_template' names."
+            ) from error
         except TemplateError as error:
             refused[key] = f"the chat template refuses this prompt: {error}"
     encoded = tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []

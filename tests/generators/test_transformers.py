@@ -145,6 +145,12 @@ def test_a_system_prompt_is_sent_unless_the_conversation_has_one(model):
     assert by_model == by_prompt
 
 
+def test_a_broken_chat_template_stops(tmp_path):
+    broken = models.load("broken", write_model(tmp_path / "broken", chat_template="{% for x %}"))
+    with pytest.raises(ModelError, match="chat template is broken, line 1"):
+        generate(broken, requests_of(["hi"]), OPTIONS)
+
+
 def test_what_a_chat_template_refuses_is_a_failure_row(tmp_path):
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}a"
     model = models.load("strict", write_model(tmp_path / "strict", chat_template=refusing))
