@@ -1,7 +1,7 @@
 """The process beside a stage that carries its record to MLflow.
 
-`python -m karma_plugins.tracking.delivery FOLDER ROOT` imports MLflow while the stage works, shows the run
-and its progress as they come; when the stage has ended (the pipe on its stdin closes) it delivers the
+`main` with the arguments FOLDER ROOT: MLflow is imported while the stage works, and the run and its progress
+are shown as they come; when the stage has ended (the pipe on its stdin closes) it delivers the
 finished record and removes it. Exit status 0 means that MLflow holds the record, or that there was
 nothing to hold; otherwise the last line of its output says why.
 """
@@ -94,7 +94,3 @@ def main() -> None:
     except REFUSALS as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         sys.exit(without_password(first))
-
-
-if __name__ == "__main__":
-    main()
