@@ -23,11 +23,12 @@ def running(
     inputs: Sequence[Path],
     outs: Sequence[Path],
     item: str | None = None,
+    entry: BaseModel | None = None,
 ) -> Iterator[tracking.StageRun]:
     """Run a stage's domain call inside: its installed code is the locked one, its run is tracked.
 
-    Of several processes (`torchrun`) the first does both. Raises LockError where the installed code differs
-    from karma.lock.json.
+    `entry` is what section `models` says of `item`, where the stage goes by it. Of several processes
+    (`torchrun`) the first does both. Raises LockError where the installed code differs from karma.lock.json.
     """
     if not processes.is_first():
         yield tracking.StageRun()
@@ -37,6 +38,8 @@ def running(
     if used:
         manager.load().warn_about_broken()
     told = settings.model_dump(mode="json") | {f"plugin.{bound.name}": bound.version for bound in used}
+    if entry:
+        told["models"] = {item: entry.model_dump(mode="json")}
     with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs) as run:
         yield run
 

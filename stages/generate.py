@@ -17,8 +17,8 @@ def main(model: str, prompts: Path, out: Path) -> None:
     settings, entry = params.load("generate", params.GenerateSection), params.load_model(model)
     generator = selection.generator(entry.generator, entry.sampling, manager.load(), where=f"models.{model}")
     candidate, table = models.load(model, entry.path), out / f"{model}.parquet"
-    inputs = [prompts, candidate.path]
-    with running("generate", settings, [generator], item=model, inputs=inputs, outs=[table]) as run:
+    inputs, outs = [prompts, candidate.path], [table]
+    with running("generate", settings, [generator], item=model, entry=entry, inputs=inputs, outs=outs) as run:
         asked = tables.read(prompts, schemas.PROMPTS)
         responses = generation.generate(
             asked, candidate, generator, settings, shards=kept("generate"), report=run.progress

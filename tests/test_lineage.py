@@ -102,6 +102,17 @@ def test_a_hash_that_nobody_knows_is_one_clear_error(reproduced: Path) -> None:
         lineage.restore("data/t.parquet", "0" * 32, reproduced)
 
 
+def test_a_folder_that_no_cache_or_remote_lists_is_one_clear_error(copied: Path, tmp_path: Path) -> None:
+    lost = locked(copied)["data/model"]
+    for folder in ("data/model", ".dvc/cache"):
+        shutil.rmtree(copied / folder)
+    run([*DVC, "remote", "modify", "store", "url", str(tmp_path / "nothing")], copied)
+    with pytest.raises(
+        lineage.LineageError, match="neither in the workspace, DVC's cache, a remote, nor in git"
+    ):
+        lineage.restore("data/model", lost, copied)
+
+
 def test_mlflow_finds_source_and_constructor(reproduced: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
     from mlflow.entities import DatasetInput
@@ -149,3 +160,21 @@ def test_the_documented_use_in_any_repository_works(
     assert lineage.dvc_hash(names["path"]) == locked(copied)["data/t.parquet"]
     tags = mlflow.get_run(names["RUN_ID"]).data.tags
     assert (tags["dvc.stage"], tags["git.dirty"]) == ("theirs", "false")
+
+
+def test_the_text_tells_options_of_used_plugins_alone_and_the_number_of_many_params() -> None:
+    from karma_plugins.lineage.graph import Made
+    from karma_plugins.lineage.tree import Lineage, as_json, text
+
+    params = {
+        "plugin.dpo": "dpo (x 1)",
+        "objectives.dpo.beta": "0.2",
+        "objectives.ppo.beta": "0.3",
+        "seed": "0",
+    }
+    params |= {f"models.m{i}.path": "p" for i in range(9)}
+    made = Made(lineage.StageRun("id", "train", "state", 0, params, {}, {}, (), ()))
+    tree = Lineage("id", made)
+    said = text(tree, lambda datum: "")
+    assert "params: objectives.dpo.beta=0.2, seed=0, models: 9 params\n" in said
+    assert as_json(tree, lambda datum: "")["from"]["params"] == params

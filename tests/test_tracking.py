@@ -12,7 +12,7 @@ import pytest
 
 from karma_plugins import lineage, tracking
 from karma_plugins.tracking import record as records
-from tests.two_stages import PARAMS, client, environment, locked, make_repository, run, runs
+from tests.two_stages import DVC, PARAMS, client, environment, locked, make_repository, run, runs
 
 CLOSED_PORT = "http://user:secret@127.0.0.1:9"
 
@@ -74,11 +74,59 @@ def test_a_table_shows_its_columns(reproduced: Path) -> None:
     assert json.loads(table.profile)["num_rows"] == 2
 
 
+def test_a_folder_whose_tables_share_their_columns_shows_them_in_the_workspace_and_the_cache(
+    copied: Path,
+) -> None:
+    import polars as pl
+
+    from karma_plugins.tracking.data import describe, describe_locked
+
+    parts = copied / "parts"
+    (parts / "deep").mkdir(parents=True)
+    for name, rows in {"a.parquet": 2, "deep/b.parquet": 3}.items():
+        pl.DataFrame({"n": range(rows)}).write_parquet(parts / name)
+    (parts / "README.md").write_text("no table")
+    run([*DVC, "add", "-q", "parts"], copied)
+    found = describe(parts, copied, copied)
+    assert (found.rows, found.columns) == (5, [{"name": "n", "required": True, "type": "long"}])
+    shutil.rmtree(parts)
+    kept = lineage.LockedData("parts", found.digest)
+    assert describe_locked(kept, copied, "").columns == found.columns
+    (copied / ".dvc/cache/files/md5" / found.digest[:2] / found.digest[2:]).unlink()
+    assert describe_locked(kept, copied, "").columns == []
+
+    parts.mkdir()
+    pl.DataFrame({"n": [1]}).write_parquet(parts / "a.parquet")
+    pl.DataFrame({"m": [1]}).write_parquet(parts / "b.parquet")
+    assert describe(parts, copied, copied).columns == []
+
+
+def test_what_params_say_of_the_model_is_told_with_its_stage(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, tracked: None
+) -> None:
+    from karma_plugins import params
+    from karma_plugins.staging import running
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED_PORT)
+    monkeypatch.chdir(copied)
+    (copied / "params.yaml").write_text("models: {a: {path: raw.txt, sampling: {temperature: 0.9}}}\n")
+    run([sys.executable, "-m", "karma_plugins", "lock"], copied)
+    settings, entry = params.GenerateSection(), params.load_model("a")
+    with running("generate", settings, item="a", entry=entry, inputs=[Path("raw.txt")], outs=[]):
+        pass
+    (folder,) = records.waiting(copied)
+    told = records.read(folder).params
+    assert told["models.a.sampling.temperature"] == "0.9"
+    assert told["samples"] == str(settings.samples)
+
+
 def test_a_model_is_linked_to_its_run_and_its_data(reproduced: Path) -> None:
     child = runs(reproduced, "stage")["fit@small"]
+    (parent,) = runs(reproduced, "pipeline").values()
     (model,) = client(reproduced).search_logged_models([child.info.experiment_id])
     assert model.source_run_id == child.info.run_id
-    assert [output.model_id for output in child.outputs.model_outputs] == [model.model_id]
+    for of in (child, parent):
+        assert [output.model_id for output in of.outputs.model_outputs] == [model.model_id]
     (metric,) = model.metrics
     assert (metric.key, metric.dataset_digest) == ("fit.loss", locked(reproduced)["data/t.parquet"])
     assert model.tags["dvc.md5"] == locked(reproduced)["data/model"]

@@ -69,12 +69,20 @@ def hash_at(path: str, rev: str, workspace: Path) -> str:
 def listing(path: str, rev: str | None, workspace: Path) -> dict[str, str]:
     """Hashes by name of the files in a folder: as dvc.lock of a git revision says, else of git's own bytes.
 
-    Null `rev` reads the workspace's dvc.lock. A folder that is not there holds no files.
+    Null `rev` reads the workspace's dvc.lock. A folder that is not there holds no files. Raises LineageError
+    where neither DVC's cache nor a remote lists an out in it.
     """
     from dvc.api import DVCFileSystem
+    from dvc_data.index import DataIndexDirError
 
     files = DVCFileSystem(str(workspace), rev=rev)
-    found = files.find(path, detail=True) if files.isdir(path) else {}
+    try:
+        found = files.find(path, detail=True) if files.isdir(path) else {}
+    except DataIndexDirError as error:
+        raise LineageError(
+            f"{path}{f' at {rev}' if rev else ''}: neither DVC's cache nor a remote says what files it has. "
+            "`dvc fetch` it, or run the stage that makes it again."
+        ) from error
     return {
         posixpath.relpath(name, path): str(info.get("dvc_info", {}).get("md5") or _md5(files, name))
         for name, info in found.items()

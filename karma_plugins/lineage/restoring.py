@@ -53,14 +53,30 @@ def restore(path: str, md5: str, folder: Path = Path()) -> Path:
     return target
 
 
-def at_hand(data: LockedData, folder: Path = Path()) -> Path | None:
-    """Where a file's bytes lie now, in the workspace or in DVC's cache; null where they are in neither."""
+def at_hand(data: LockedData, suffix: str, folder: Path = Path()) -> list[Path]:
+    """Where the bytes of a file, or of a folder's files, lie now, of those whose names end with `suffix`.
+
+    Looks in DVC's cache and the workspace; empty where one of them is in neither, or the cache can't list the
+    folder.
+    """
     repo = open_repo(folder)
-    here = Path(repo.root_dir) / data.path
-    if here.is_file() and file_hash(here) == data.md5:
-        return here
-    cached = Path(repo.cache.local.oid_to_path(data.md5))
-    return cached if cached.is_file() else None
+    cache, root = repo.cache.local, Path(repo.root_dir)
+    if not data.md5.endswith(".dir"):
+        files = {"": data.md5}
+    else:
+        files = _tree(repo, data.md5) if cache.exists(data.md5) else {}
+    found = []
+    for name, md5 in sorted(files.items()):
+        here, cached = root / data.path / name, Path(cache.oid_to_path(md5))
+        if not here.name.endswith(suffix):
+            continue
+        if cached.is_file():
+            found.append(cached)
+        elif here.is_file() and file_hash(here) == md5:
+            found.append(here)
+        else:
+            return []
+    return found
 
 
 def _fetch(repo: Repo, path: str, md5: str, target: Path) -> None:
@@ -101,17 +117,25 @@ def _listed(repo: Repo, path: str, md5: str) -> dict[str, str] | None:
     DVC keeps a listing of each out, but none of a dependency that gathers outs of several stages, lies in an
     out, or lies in git: those are listed as the workspace's dvc.lock and the commits know them.
     """
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
     if md5 in _cached(repo, [md5]):
-        tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
-        return {"/".join(key): str(info.value) for key, _, info in tree}
+        return _tree(repo, md5)
     for sha in (None, *_commits(Path(repo.root_dir), path, md5)):
-        files = listing(path, sha, Path(repo.root_dir))
+        try:
+            files = listing(path, sha, Path(repo.root_dir))
+        except LineageError:
+            continue
         if folder_hash(files) == md5:
             return files
     return None
+
+
+def _tree(repo: Repo, md5: str) -> dict[str, str]:
+    """The files of a folder by their names in it, of a listing in DVC's cache."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    tree = Tree.load(repo.cache.local, HashInfo("md5", md5))
+    return {"/".join(key): str(info.value) for key, _, info in tree}
 
 
 def _commits(root: Path, path: str, md5: str) -> list[str]:

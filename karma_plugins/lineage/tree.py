@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from karma_plugins.lineage.graph import Datum, Made, ModelEntry, Origin, StageRun
 from karma_plugins.lineage.pipelines import git
 
+#: Params of one section of a run, above which the text tells their number alone.
+FOLDED: Final = 8
 #: Says in a few words what a piece of data is (a model's id and revision), or nothing.
 Note = Callable[[Datum], str]
 
@@ -48,7 +51,11 @@ def walk(node: Origin | Made) -> Iterator[Made]:
 
 
 def text(lineage: Lineage, note: Note) -> str:
-    """The tree, then libraries, what it became, and how to bring it back."""
+    """The tree, then libraries, what it became, and how to bring it back.
+
+    Leaves out options of plugins that a run did not use, and of a section with many params tells their
+    number; `as_json` tells them all.
+    """
     lines = [f"{model.name} ({model.id}) {' '.join(model.versions)}".rstrip() for model in lineage.models]
     lines += _lines(lineage.root, note)
     if lineage.runs():
@@ -99,10 +106,16 @@ def _run(run: StageRun) -> str:
 
 
 def _details(run: StageRun) -> list[str]:
-    plugins = [value for key, value in sorted(run.params.items()) if key.startswith("plugin.")]
-    params = [f"{k}={value}" for k, value in sorted(run.params.items()) if not k.startswith("plugin.")]
-    told = {"plugins": ", ".join(plugins), "params": ", ".join(params)}
-    return [f"{name}: {values}" for name, values in told.items() if values]
+    plugins = {k.removeprefix("plugin."): v for k, v in sorted(run.params.items()) if k.startswith("plugin.")}
+    params = {k: value for k, value in sorted(run.params.items()) if not k.startswith("plugin.")}
+    parts = {key: [*key.split("."), ""][:2] for key in params}
+    of_plugins = {section for section, name in parts.values() if name in plugins}
+    told = [key for key, (section, name) in parts.items() if section not in of_plugins or name in plugins]
+    sections = Counter(parts[key][0] for key in told)
+    shown = [f"{key}={params[key]}" for key in told if sections[parts[key][0]] <= FOLDED]
+    shown += [f"{section}: {count} params" for section, count in sections.items() if count > FOLDED]
+    lines = {"plugins": ", ".join(plugins.values()), "params": ", ".join(shown)}
+    return [f"{name}: {values}" for name, values in lines.items() if values]
 
 
 def as_json(lineage: Lineage, note: Note) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from karma_plugins import lineage
 
+TABLE: Final = ".parquet"
 Context = Literal["input", "output"]
 
 
@@ -17,7 +18,8 @@ Context = Literal["input", "output"]
 class Data:
     """A file or folder, by its path from the root of the repository and its hash in dvc.lock.
 
-    `size` in bytes; `rows` and `columns` (in the words of an MLflow signature) are those of a table.
+    `size` in bytes; `rows` and `columns` (in the words of an MLflow signature) are those of a table, or of a
+    folder whose tables all have the same ones.
     """
 
     name: str
@@ -40,8 +42,7 @@ def describe(path: Path, workspace: Path, folder: Path, context: Context = "inpu
         size=sum(file.stat().st_size for file in files),
         context=context,
     )
-    if path.suffix == ".parquet" and path.is_file():
-        _columns(data, path)
+    _columns(data, [file for file in files if file.suffix == TABLE])
     return data
 
 
@@ -55,13 +56,12 @@ def describe_at(path: Path, rev: str, workspace: Path) -> Data:
 def describe_locked(
     data: lineage.LockedData, workspace: Path, folder: str, context: Context = "input"
 ) -> Data:
-    """The data that dvc.lock names; the columns of a table where its bytes are in the workspace or cache."""
+    """The data that dvc.lock names; the columns of tables where their bytes are in the workspace or cache."""
     is_file = not data.md5.endswith(".dir")
     found = Data(
         _name(os.path.relpath(data.path, folder), is_file), data.path, data.md5, data.size, context=context
     )
-    if is_file and data.path.endswith(".parquet") and (table := lineage.at_hand(data, workspace)):
-        _columns(found, table)
+    _columns(found, lineage.at_hand(data, TABLE, workspace))
     return found
 
 
@@ -73,15 +73,19 @@ def distinct(data: Sequence[Data]) -> list[Data]:
     return [replace(one, name=one.path) if len(paths[one.name]) > 1 else one for one in data]
 
 
-def _columns(data: Data, table: Path) -> None:
+def _columns(data: Data, tables: list[Path]) -> None:
+    """Columns and rows of the tables that the data is or holds, where all have the same columns."""
     import polars as pl
 
     try:
-        schema = pl.read_parquet_schema(table)
+        schemas = [pl.read_parquet_schema(table) for table in tables]
+        if not schemas or any(schema != schemas[0] for schema in schemas):
+            return
+        rows = pl.scan_parquet(tables).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError):  # its stage knows what it is; its hash is known all the same
         return
-    data.columns = [{"name": name, "required": True, **_type(dtype)} for name, dtype in schema.items()]
-    data.rows = int(pl.scan_parquet(table).select(pl.len()).collect().item())
+    data.columns = [{"name": name, "required": True, **_type(dtype)} for name, dtype in schemas[0].items()]
+    data.rows = int(rows)
 
 
 def _name(path: str, is_file: bool) -> str:

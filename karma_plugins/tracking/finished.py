@@ -26,7 +26,7 @@ def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) 
     final = [Metric(allowed(key), value, at, 0) for key, value in record.metrics.items()]
     final_of_stage = [Metric(f"{record.name.replace('@', '.')}.{m.key}", m.value, at, 0) for m in final]
     for target, metrics in (
-        (run_id, final + log_models(store, run_id, record, final)),
+        (run_id, final + log_models(store, run_id, parent, record, final)),
         (parent, final_of_stage),
     ):
         for some in chunks(metrics, METRICS):

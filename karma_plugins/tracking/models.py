@@ -16,13 +16,20 @@ from karma_plugins.tracking.store import Store, short
 VERSIONS = "mlflow.modelVersions"
 
 
-def log_models(store: Store, run_id: str, record: Record, final: Sequence[Metric]) -> list[Metric]:
-    """Link the run to models that it made or read; gives its final metrics as those of the models."""
+def log_models(
+    store: Store, run_id: str, parent: str, record: Record, final: Sequence[Metric]
+) -> list[Metric]:
+    """Link the run to models that it made or read, and its pipeline's run (`parent`) to those that it made.
+
+    Gives the run's final metrics as those of the models.
+    """
     data = {dataset.path: dataset for dataset in record.datasets}
     of_models: list[tuple[str, str | None, str | None]] = []
     for model in record.models:
         made, pairs = data[model.path], data[model.trained_on]
         model_id = _log_model(store, run_id, record, model.name, made, pairs)
+        for target in (run_id, parent):
+            link(store, target, model_id)
         if model.register:
             _register(store, model.register, model_id, run_id, made)
         of_models += [(model_id, pairs.name, pairs.digest)]
@@ -44,8 +51,13 @@ def _log_model(store: Store, run_id: str, record: Record, name: str, made: Data,
     params = short(record.params)
     model_id = str(store.client.create_logged_model(store.experiment, name, run_id, tags, params).model_id)
     store.client.finalize_logged_model(model_id, "READY")
-    store.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     return model_id
+
+
+def link(store: Store, run_id: str, model_id: str) -> None:
+    """Show the model as an output of the run, once."""
+    if model_id not in {output.model_id for output in store.client.get_run(run_id).outputs.model_outputs}:
+        store.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
 def _register(store: Store, name: str, model_id: str, run_id: str, weights: Data) -> None:

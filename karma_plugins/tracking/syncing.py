@@ -17,6 +17,7 @@ from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, Lock
 from karma_plugins.tracking import delivery, finished, history, tags
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking.data import describe_locked, distinct
+from karma_plugins.tracking.models import link
 from karma_plugins.tracking.record import Model, Record
 from karma_plugins.tracking.store import Store
 
@@ -226,6 +227,8 @@ def _unite(store: Store) -> int:
         for key, value in run.data.metrics.items():
             store.client.log_metric(kept, key, value)
         store.client.log_inputs(kept, datasets=run.inputs.dataset_inputs)
+        for output in run.outputs.model_outputs:
+            link(store, kept, output.model_id)
         store.client.delete_run(run.info.run_id)
         united += 1
     return united
