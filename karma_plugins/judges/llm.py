@@ -15,6 +15,7 @@ from karma_plugins import models
 from karma_plugins.contracts import Answer, Completion, Messages, Model, Options, Request, Verdict
 from karma_plugins.errors import ModelError
 from karma_plugins.judges.quotation import quoted
+from karma_plugins.judges.templates import Form
 from karma_plugins.requesting.spending import Limits, Usage, expected
 
 CASE = "case"
@@ -150,9 +151,14 @@ def reference(answer: Answer, case: str) -> str:
     return "" if not answer.reference else quoted("KNOWN CORRECT ANSWER", answer.reference, case)
 
 
-def model_files(options: LlmOptions) -> list[Path]:
-    """The files whose bytes decide what the judging model says."""
-    return models.files(models.load("judge", options.model, where="option 'model' of an LLM judge"))
+def reads(form: Form, options: LlmOptions) -> list[Path]:
+    """The files whose bytes decide what is asked and what the judging model says.
+
+    Raises PluginError for a bad template.
+    """
+    form.read(options.template)
+    model = models.load("judge", options.model, where="option 'model' of an LLM judge")
+    return [*models.files(model), form.path(options.template)]
 
 
 def keeps_shards(options: LlmOptions) -> bool:

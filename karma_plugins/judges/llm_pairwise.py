@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import karma_plugins.judges.llm as llm
-import karma_plugins.judges.templates as templates
 from karma_plugins import hookimpl
 from karma_plugins.contracts import AnswerPair, Judge, Verdict
 from karma_plugins.judges.quotation import case_number, quoted
+from karma_plugins.judges.templates import Form, Template
 from karma_plugins.requesting.spending import Usage
 
-NEEDED = ("case", "conversation", "first", "second", "reply")
-KNOWN = (*NEEDED, "reference")
+FORM = Form("pairwise.md", needed=("case", "conversation", "first", "second", "reply"))
 WINNERS: Mapping[str, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
 
@@ -25,18 +24,18 @@ class LlmPairwiseOptions(llm.LlmOptions):
 
 def compare(pairs: Sequence[AnswerPair], options: LlmPairwiseOptions) -> list[Verdict]:
     """For each pair, 1 where the first answer is the winner, 0 where the second is, 0.5 for a tie."""
-    template = _template(options)
+    template = FORM.read(options.template)
     schema = llm.schema_of(winner={"type": "string", "enum": list(WINNERS)})
     return llm.judged([question(pair, template) for pair in pairs], options, schema, _winner)
 
 
 def usage(pairs: Iterable[AnswerPair], options: LlmPairwiseOptions) -> Usage:
     """What comparing these pairs, each in the order given, would use at most; asks nothing."""
-    template = _template(options)
+    template = FORM.read(options.template)
     return llm.usage((question(pair, template) for pair in pairs), options)
 
 
-def question(pair: AnswerPair, template: templates.Template) -> llm.Question:
+def question(pair: AnswerPair, template: Template) -> llm.Question:
     """What is asked about one pair, in the order given."""
     said = llm.conversation(pair.a)
     case = case_number(said, pair.a.text, pair.b.text, pair.a.reference or "")
@@ -58,25 +57,12 @@ def _winner(found: Mapping[str, Any]) -> float:
     return WINNERS[winner]
 
 
-def _file(options: LlmPairwiseOptions) -> Path:
-    return Path(options.template) if options.template else templates.FOLDER / "pairwise.md"
-
-
-def _template(options: LlmPairwiseOptions) -> templates.Template:
-    return templates.read(_file(options), needed=NEEDED, known=KNOWN)
-
-
-def _reads(options: LlmPairwiseOptions) -> list[Path]:
-    _template(options)
-    return [*llm.model_files(options), _file(options)]
-
-
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `llm-pairwise`."""
     return [
         Judge(
             name="llm-pairwise", options=LlmPairwiseOptions, compare=compare,
-            reads=_reads, keeps_shards=llm.keeps_shards,
+            reads=partial(llm.reads, FORM), keeps_shards=llm.keeps_shards,
         )
     ]  # fmt: skip

@@ -6,20 +6,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from pydantic import Field, field_validator
 
 import karma_plugins.judges.llm as llm
-import karma_plugins.judges.templates as templates
 from karma_plugins import hookimpl
 from karma_plugins.contracts import Answer, Judge, Verdict
 from karma_plugins.judges.quotation import case_number, quoted
+from karma_plugins.judges.templates import Form, Template
 from karma_plugins.requesting.spending import Usage
 
-NEEDED = ("case", "aspects", "conversation", "answer", "reply")
-KNOWN = (*NEEDED, "reference")
+FORM = Form("rubric.md", needed=("case", "aspects", "conversation", "answer", "reply"))
 LOWEST, HIGHEST = 1, 5
 #: The four aspects of UltraFeedback (Cui et al. 2023), in our words.
 ASPECTS: Mapping[str, str] = {
@@ -47,7 +46,7 @@ class LlmRubricOptions(llm.LlmOptions):
 
 def score(answers: Sequence[Answer], options: LlmRubricOptions) -> list[Verdict]:
     """The mean of the aspects' ratings, from 0 (all 1) to 1 (all 5)."""
-    template = _template(options)
+    template = FORM.read(options.template)
     rating = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
     schema = llm.schema_of(**dict.fromkeys(options.aspects, rating))
     questions = [question(answer, options, template) for answer in answers]
@@ -56,11 +55,11 @@ def score(answers: Sequence[Answer], options: LlmRubricOptions) -> list[Verdict]
 
 def usage(answers: Iterable[Answer], options: LlmRubricOptions) -> Usage:
     """What scoring these answers would use at most; asks nothing."""
-    template = _template(options)
+    template = FORM.read(options.template)
     return llm.usage((question(answer, options, template) for answer in answers), options)
 
 
-def question(answer: Answer, options: LlmRubricOptions, template: templates.Template) -> llm.Question:
+def question(answer: Answer, options: LlmRubricOptions, template: Template) -> llm.Question:
     """What is asked about one answer."""
     said = llm.conversation(answer)
     case = case_number(said, answer.text, answer.reference or "")
@@ -87,25 +86,12 @@ def _score(found: Mapping[str, Any], aspects: Sequence[str]) -> float:
     return sum(ratings) / len(ratings)
 
 
-def _file(options: LlmRubricOptions) -> Path:
-    return Path(options.template) if options.template else templates.FOLDER / "rubric.md"
-
-
-def _template(options: LlmRubricOptions) -> templates.Template:
-    return templates.read(_file(options), needed=NEEDED, known=KNOWN)
-
-
-def _reads(options: LlmRubricOptions) -> list[Path]:
-    _template(options)
-    return [*llm.model_files(options), _file(options)]
-
-
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `llm-rubric`."""
     return [
         Judge(
             name="llm-rubric", options=LlmRubricOptions, score=score,
-            reads=_reads, keeps_shards=llm.keeps_shards,
+            reads=partial(llm.reads, FORM), keeps_shards=llm.keeps_shards,
         )
     ]  # fmt: skip

@@ -23,10 +23,8 @@ from karma_plugins.judges.quotation import case_number, disarmed
 from karma_plugins.judging import judge
 from karma_plugins.params import validate
 
-RUBRIC = templates.read(templates.FOLDER / "rubric.md", needed=llm_rubric.NEEDED, known=llm_rubric.KNOWN)
-PAIRWISE = templates.read(
-    templates.FOLDER / "pairwise.md", needed=llm_pairwise.NEEDED, known=llm_pairwise.KNOWN
-)
+RUBRIC = llm_rubric.FORM.read()
+PAIRWISE = llm_pairwise.FORM.read()
 
 
 class Server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,24 +33,40 @@ class Template:
         ]
 
 
-def read(path: str | Path, *, needed: Collection[str], known: Collection[str]) -> Template:
-    """The template in a file.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A built-in template, and the places that one in its stead must have (`needed`) or may have."""
 
-    Raises PluginError where it is missing, has no [system] and [user] part, lacks a needed place or names an
-    unknown one.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise PluginError(f"{path}: no such template. Copy one of {FOLDER.name}/*.md of judges and edit it.")
-    try:
-        found = PARTS.match(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise PluginError(f"{path}: not UTF-8. Save the template as UTF-8.") from None
-    if found is None:
-        raise PluginError(f"{path}: a template has a line [system], its text, a line [user] and its text.")
-    places = set(PLACE.findall(found["system"] + found["user"]))
-    for place in sorted(places - set(known)):
-        raise PluginError(f"{path}: unknown place '{{{{{place}}}}}'.{did_you_mean(place, known)}")
-    for place in sorted(set(needed) - places):
-        raise PluginError(f"{path}: place '{{{{{place}}}}}' is missing. A judge can't do without it.")
-    return Template(found["system"], found["user"])
+    file: str
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ("reference",)
+
+    def path(self, instead: str | None = None) -> Path:
+        """Where the built-in template lies, or the one that a user names instead."""
+        return Path(instead) if instead else FOLDER / self.file
+
+    def read(self, instead: str | None = None) -> Template:
+        """The template.
+
+        Raises PluginError where its file is missing, has no [system] and [user] part, lacks a needed place or
+        names an unknown one.
+        """
+        path, known = self.path(instead), (*self.needed, *self.optional)
+        if not path.is_file():
+            raise PluginError(
+                f"{path}: no such template. Copy one of {FOLDER.name}/*.md of judges and edit it."
+            )
+        try:
+            found = PARTS.match(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError:
+            raise PluginError(f"{path}: not UTF-8. Save the template as UTF-8.") from None
+        if found is None:
+            raise PluginError(
+                f"{path}: a template has a line [system], its text, a line [user] and its text."
+            )
+        places = set(PLACE.findall(found["system"] + found["user"]))
+        for place in sorted(places - set(known)):
+            raise PluginError(f"{path}: unknown place '{{{{{place}}}}}'.{did_you_mean(place, known)}")
+        for place in sorted(set(self.needed) - places):
+            raise PluginError(f"{path}: place '{{{{{place}}}}}' is missing. A judge can't do without it.")
+        return Template(found["system"], found["user"])
