@@ -200,6 +200,7 @@ def _language_model(model: Model, options: LmEvalOptions) -> tuple[LM, bool]:
     from karma_plugins import loading
 
     weights, tokenizer = loading.loaded(source)
+    weights.generation_config.max_new_tokens = None  # it would go before a task's own `max_gen_toks`
     chat = (
         bool(tokenizer.chat_template) if options.apply_chat_template is None else options.apply_chat_template
     )

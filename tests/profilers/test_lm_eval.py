@@ -142,6 +142,25 @@ def test_generated_text_groups_and_limit(model, tasks):
     assert words["correct"].null_count() == 0
 
 
+def test_the_task_says_how_long_an_answer_may_be_not_the_models_own_config(tasks, tmp_path, monkeypatch):
+    from transformers import GenerationConfig
+
+    folder = write_model(tmp_path / "talkative")
+    GenerationConfig(max_new_tokens=50).save_pretrained(folder)
+    talkative = models.load("talkative", folder)
+    weights, _ = loading.loaded(talkative.source)
+    generate, lengths = weights.generate, []
+
+    def measured(input_ids, **asked):
+        answer = generate(input_ids=input_ids, **asked)
+        lengths.append(answer.shape[1] - input_ids.shape[1])
+        return answer
+
+    monkeypatch.setattr(weights, "generate", measured)
+    profile(talkative, {"k": ["words"]}, options(tasks))
+    assert 0 < max(lengths) <= 5
+
+
 def test_the_same_from_anywhere_and_again(model, tasks, tmp_path, monkeypatch, capsys):
     first = profile(model, {"k": ["picks", "words"]}, options(tasks))
     elsewhere = tmp_path / "elsewhere"
