@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,23 @@ def test_a_stage_killed_with_its_courier_is_ended_and_one_at_work_left_alone(
         assert "Ended, for they were killed: dead." in karma("sync")
     assert runs(copied, "stage")["dead"].info.status == "KILLED"
     assert [folder.name for folder in records.spool(copied).iterdir()] == ["alive"]
+
+
+def test_a_record_that_mlflow_refuses_for_good_is_named_and_stands_in_no_others_way(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied)
+    for _ in range(2):
+        run([sys.executable, "make.py"], copied, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    poisoned, fine = sorted(folder for folder in records.waiting(copied))
+    text = json.loads((poisoned / "record.json").read_text())
+    text["datasets"][0]["name"] = "x" * 600
+    (poisoned / "record.json").write_text(json.dumps(text))
+    said = karma("sync", status=1)
+    assert "Delivered: make." in said
+    assert f"{poisoned.relative_to(copied)} (make: " in said
+    assert poisoned.is_dir()
+    assert not fine.exists()
 
 
 def test_two_pipeline_runs_of_one_state_become_one(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -17,7 +18,8 @@ def command(revs: tuple[str, ...], branches: bool, experiments: bool) -> None:
     """Deliver what waits on disk, and complete MLflow from dvc.lock.
 
     Stages that DVC skipped or restored say nothing to MLflow by themselves. Reads the dvc.lock of the
-    workspace unless revisions are named. Doing it again changes nothing.
+    workspace unless revisions are named. Doing it again changes nothing. A record that MLflow refuses for
+    good is named at the end, with exit status 1.
     """
     from karma_plugins import lineage
     from karma_plugins.tracking import access
@@ -46,3 +48,9 @@ def command(revs: tuple[str, ...], branches: bool, experiments: bool) -> None:
     if done.united:
         say(f"United pipeline runs that two machines had begun at once: {done.united}.")
     say(f"MLflow held {done.held} stage runs before.{'' if done.changed else ' Nothing changed.'}")
+    if done.refused:
+        told = [f"{os.path.relpath(folder)} ({reason[:200]})" for folder, reason in done.refused.items()]
+        raise access.TrackingError(
+            f"MLflow refuses for good: {', '.join(told)}. All else is delivered; correct record.json there, "
+            "or delete the folder to give it up."
+        )

@@ -21,6 +21,8 @@ from karma_plugins.tracking.record import Record
 
 #: What can go wrong with MLflow that is no mistake of ours: the record then waits.
 REFUSALS = (MlflowException, RequestException, SQLAlchemyError, OSError)
+#: Answers of a server (HTTP) that say nothing of what was sent: who asks, how often, or where.
+ELSEWHERE = (401, 403, 404, 408, 429)
 #: What MLflow takes in one request, and how long a param or tag may be.
 METRICS, PARAMS, TAGS, LENGTH = 1000, 100, 100, 5000
 #: The experiment shows "Training runs".
@@ -130,6 +132,14 @@ def address(root: Path) -> str:
     if given.startswith("sqlite:///") and not given.startswith(("sqlite:////", "sqlite:///:")):
         return f"sqlite:///{root.absolute() / given.removeprefix('sqlite:///')}"
     return given
+
+
+def is_final(error: Exception) -> bool:
+    """Whether MLflow refuses what it was sent, so that sending it again is of no use."""
+    if not isinstance(error, MlflowException):
+        return False
+    status = int(error.get_http_status_code())
+    return 400 <= status < 500 and status not in ELSEWHERE
 
 
 def allowed(name: str) -> str:

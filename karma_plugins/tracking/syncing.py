@@ -19,7 +19,7 @@ from karma_plugins.tracking import record as records
 from karma_plugins.tracking.data import describe_locked, distinct
 from karma_plugins.tracking.models import link
 from karma_plugins.tracking.record import Model, Record
-from karma_plugins.tracking.store import Store
+from karma_plugins.tracking.store import REFUSALS, Store, is_final
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Synced:
 
     `stale` stages of a dvc.lock ran for other params or data than the revision's, and are left to the
     revision that they ran for; `bare` ones have metrics files whose bytes are in no cache or remote.
+    `refused` holds by their folders the records that MLflow will never take, with its reasons.
     """
 
     delivered: list[str] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Synced:
     completed: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
     united: int = 0
     held: int = 0
 
@@ -65,8 +67,7 @@ def _settle(store: Store, folder: Path, done: Synced) -> None:
         with records.living(folder, timeout=0), records.carrier(folder, timeout=0):
             record = records.read(folder)
             if record.status == "FINISHED":
-                delivery.deliver(store, folder)
-                done.delivered.append(record.name)
+                _deliver(store, folder, record.name, done)
                 return
             if run := store.find("karma.uid", record.uid):
                 status = "FAILED" if record.status == "FAILED" else "KILLED"
@@ -75,6 +76,18 @@ def _settle(store: Store, folder: Path, done: Synced) -> None:
             done.ended.append(record.name)
     except Timeout:
         return
+
+
+def _deliver(store: Store, folder: Path, name: str, done: Synced) -> None:
+    """Deliver a finished record, or note that MLflow will never take it."""
+    try:
+        delivery.deliver(store, folder)
+    except REFUSALS as error:
+        if not is_final(error):
+            raise
+        done.refused[folder] = f"{name}: {str(error).splitlines()[0]}"
+    else:
+        done.delivered.append(name)
 
 
 def _complete(store: Store, root: Path, pipeline: LockedPipeline, done: Synced) -> None:
