@@ -73,7 +73,7 @@ def evaluate(
 
     Raises EmptyResultError where no prompt is held out, or none could be judged for both models.
     """
-    asked = _asked(prompts, settings)
+    asked = heldout(prompts, settings)
     answers = pl.concat(
         [
             _answers(model, label, asked, generator, settings, shards, report)
@@ -250,13 +250,14 @@ def picture(metrics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _asked(prompts: pl.DataFrame, settings: EvaluateSection) -> pl.DataFrame:
-    heldout = prompts.filter(pl.col("split") == "heldout").sort("prompt_id")
-    if heldout.is_empty():
+def heldout(prompts: pl.DataFrame, settings: EvaluateSection) -> pl.DataFrame:
+    """The prompts that both models are asked; EmptyResultError where none is held out."""
+    found = prompts.filter(pl.col("split") == "heldout").sort("prompt_id")
+    if found.is_empty():
         raise EmptyResultError("evaluate: no prompt is held out. Set prompts.heldout, or name a split.")
     if settings.limit is None:
-        return heldout
-    return heldout.filter(pl.int_range(pl.len()).over("competency") < settings.limit)
+        return found
+    return found.filter(pl.int_range(pl.len()).over("competency") < settings.limit)
 
 
 def _answers(

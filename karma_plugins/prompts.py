@@ -48,13 +48,14 @@ def read(settings: PromptsSection) -> pl.DataFrame:
     return _hold_out(table, settings.heldout).sort("prompt_id")
 
 
-def unseen(prompts: pl.DataFrame, settings: SeenSection | None) -> tuple[pl.DataFrame, int]:
+def unseen(prompts: pl.DataFrame, settings: SeenSection | None) -> tuple[pl.DataFrame, int | None]:
     """The prompts without training prompts that evaluation items hold, and how many those were.
 
-    Raises TableError where items can't be read, EmptyResultError where no training prompt is left.
+    Without settings nothing is looked for, and the number is null. Raises TableError where items can't be
+    read, EmptyResultError where no training prompt is left.
     """
     if settings is None:
-        return prompts, 0
+        return prompts, None
     items = filters.read_items(Path(settings.items))
     kept, seen = filters.drop_seen(prompts, items, ngram=settings.ngram, share=settings.share)
     if seen.height and (kept["split"] != "train").all():
@@ -63,6 +64,13 @@ def unseen(prompts: pl.DataFrame, settings: SeenSection | None) -> tuple[pl.Data
             "Raise ngram or share, or name other items."
         )
     return kept, seen.height
+
+
+def summary(prompts: pl.DataFrame, seen: int | None) -> str:
+    """What the stage says: prompts by split, and how many were dropped as seen, where that was looked for."""
+    splits = ", ".join(f"{n} {split}" for split, n in sorted(prompts["split"].value_counts().iter_rows()))
+    dropped = "" if seen is None else f", {seen} dropped as seen in evaluation items"
+    return f"prompts: {prompts.height} kept ({splits}){dropped}"
 
 
 def _first(

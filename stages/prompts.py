@@ -19,7 +19,7 @@ def main(out: Path) -> None:
         table, seen = prompts.unseen(prompts.read(settings), settings.seen)
         tables.write(table, out, schemas.PROMPTS)
         run.metrics({**dict(table["split"].value_counts().iter_rows()), "seen": seen})
-        console.say(f"prompts: {table.height} kept, {seen} dropped as seen in evaluation items")
+        console.say(prompts.summary(table, seen))
 
 
 if __name__ == "__main__":

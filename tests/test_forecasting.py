@@ -100,6 +100,19 @@ def test_judges_behind_an_endpoint(pipeline: Path) -> None:
     assert longer[1] - prompt == 16 * 100
 
 
+def test_judges_of_the_evaluation(pipeline: Path) -> None:
+    """One held-out prompt, two samples by two models: four answers to rate, six pairs in two orders."""
+    shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 5}}
+    judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", **shared}}
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["evaluate"] |= {"judges": judges, "samples": 2}
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    result = check()
+    assert expected(result, "evaluate, judge llm-rubric")[::2][:2] == [4, 4 * 50]
+    assert expected(result, "evaluate, judge pairs")[::2][:2] == [12, 12 * 50]
+    assert "evaluate.judges.pairs.limits: in all it may come to 12, and max_requests is 5" in result.stderr
+
+
 def test_a_judge_whose_key_is_not_set(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEY_OF_NOBODY", raising=False)
     Path("models/judge.yaml").write_text(

@@ -250,7 +250,7 @@ def test_prompts_seen_in_evaluation_items_are_dropped_and_counted(pipeline):
     settle(changed("prompts.seen", {"items": "items", "ngram": 5, "share": 1.0}))
     done = run("prompts")
     assert done.exit_code == 0, done.output
-    assert "4 kept, 2 dropped as seen in evaluation items" in done.output
+    assert "4 kept (4 train), 2 dropped as seen in evaluation items" in done.output
     left = tables.read("data/prompts.parquet", schemas.PROMPTS)["messages"]
     assert sorted(m[0]["content"] for m in left.to_list()) == sorted(QUESTIONS[2:])
 

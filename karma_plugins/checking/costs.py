@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import forecasting, params, selection
+from karma_plugins import evaluation, forecasting, params, selection
 from karma_plugins.checking.findings import Findings, is_made
-from karma_plugins.contracts import Model
+from karma_plugins.contracts import Judge, Model
 from karma_plugins.registry import Bound, Registry
 
 
@@ -28,14 +28,13 @@ def forecast(
     samples = section.get("samples", 1) if isinstance(section, Mapping) else 1
     if asked is None or not isinstance(samples, int) or not pool:
         return
-    train = asked.filter(pl.col("split") == "train").height
-    each = train * samples
-    findings.forecast.append(
-        f"{each * len(pool)} answers: {train} training prompts x {samples} samples x {len(pool)} models"
-    )
+    train = asked.filter(pl.col("split") == "train")
+    each = train.height * samples
+    told = f"{train.height} training prompts x {samples} samples x {len(pool)} models"
+    findings.forecast.append(f"{each * len(pool)} answers: {told}")
     longest = _candidates(document, pool, asked, registry, findings)
     answers = samples * len(pool)
-    pairs = train * answers * (answers - 1) // 2
+    pairs = train.height * answers * (answers - 1) // 2
     for judge in used.get("judge", ()):
         if judge.plugin.score is not None:
             findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
@@ -43,8 +42,11 @@ def forecast(
             findings.forecast.append(
                 f"judge {judge.name}: at most {pairs} pairs to compare, those of kin models, in both orders"
             )
-    _judges(document, asked, longest, made, used.get("judge", ()), findings)
+    judges = used.get("judge", ())
+    if judges and (settings := findings.attempt(params.load, "judge", params.JudgeSection)):
+        _judges("judge", judges, train, longest, made, findings, both_orders=settings.both_orders)
     findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
+    _evaluation(used.get("evaluate", ()), asked, made, findings)
 
 
 def _candidates(
@@ -76,26 +78,36 @@ def _candidates(
     return longest
 
 
+def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path], findings: Findings) -> None:
+    """Forecast the judges of the aligned model and its base, on the held-out prompts."""
+    settings = findings.attempt(params.load, "evaluate", params.EvaluateSection) if used else None
+    prompts = None if settings is None else findings.attempt(evaluation.heldout, asked, settings)
+    if settings is None or prompts is None:
+        return
+    longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
+    judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
+    _judges("evaluate", judges, prompts, [longest] * (2 * settings.samples), made, findings, both_orders=True)
+
+
 def _judges(
-    document: Mapping[str, Any],
-    asked: pl.DataFrame,
+    stage: str,
+    judges: Sequence[Bound[Any]],
+    prompts: pl.DataFrame,
     longest: list[int],
     made: set[Path],
-    judges: Sequence[Bound[Any]],
     findings: Findings,
+    *,
+    both_orders: bool,
 ) -> None:
-    """Forecast the LLM judges behind endpoints, who may see fewer and shorter answers than are feared."""
-    section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
-    if section is None:
-        return
-    train = asked.filter(pl.col("split") == "train")
+    """Forecast a stage's LLM judges behind endpoints; fewer and shorter answers than are feared may come."""
+    label = "judge" if stage == "judge" else f"{stage}, judge"
     for bound in judges:
         if is_made(getattr(bound.options, "model", ""), made):
             continue
-        found = findings.attempt(forecasting.judge, bound, train, longest, both_orders=section.both_orders)
+        found = findings.attempt(forecasting.judge, bound, prompts, longest, both_orders=both_orders)
         if found is None:
             continue
         findings.attempt(found.endpoint.api_key)
-        findings.forecast.append(f"judge {bound.name}: {found}")
+        findings.forecast.append(f"{label} {bound.name}: {found}")
         if found.excess is not None:
-            findings.warnings.append(f"params.yaml, judge.judges.{bound.name}.limits: {found.excess}")
+            findings.warnings.append(f"params.yaml, {stage}.judges.{bound.name}.limits: {found.excess}")
