@@ -72,13 +72,12 @@ def test_a_pipeline_that_is_not_ours_is_completed_once(
     monkeypatch.chdir(root)
     assert karma("sync").startswith("Completed from dvc.lock: gather, part@one, part@two, gather, part@one")
     assert "held 6 stage runs before. Nothing changed." in karma("sync")
+    experiment = client(root).get_experiment_by_name("plain").experiment_id
+    gather = client(root).search_runs([experiment], "attributes.run_name = 'gather'")[-1]
+    assert gather.data.metrics == {"loss": 1e-5, "fit.n": 2.0}
     data = {
         tag.value: entry.dataset.name
-        for entry in client(root)
-        .search_runs(
-            [client(root).get_experiment_by_name("plain").experiment_id], "attributes.run_name = 'gather'"
-        )[-1]
-        .inputs.dataset_inputs
+        for entry in gather.inputs.dataset_inputs
         for tag in entry.tags
         if tag.key == "dvc.path"
     }

@@ -71,9 +71,12 @@ PLAIN = """
           deps: [src]
           outs: ["data/parts/${item}"]
       gather:
-        cmd: cat data/parts/*/text > data/all.txt && cp raw.txt data/raw.txt
+        cmd:
+          - cat data/parts/*/text > data/all.txt && cp raw.txt data/raw.txt
+          - printf '{"loss":1e-5}' > data/fit.yaml && printf '[fit]\\nn = 2\\n' > data/more.toml
         deps: [raw.txt, data/parts, data/parts/one/text]
         outs: [data/all.txt, data/raw.txt]
+        metrics: [data/fit.yaml, data/more.toml]
 """
 
 

@@ -41,7 +41,10 @@ def command(revs: tuple[str, ...], branches: bool, experiments: bool) -> None:
             "Left out, for they ran with other params, code or data (`dvc repro` them)",
             done.stale,
         ),
-        ("Without metrics, whose files are in no cache or remote (`dvc push` them)", done.bare),
+        (
+            "Without metrics, whose files can't be read or are nowhere (`dvc push` them)",
+            done.bare,
+        ),
     ):
         if names:
             say(f"{text}: {', '.join(names)}.")

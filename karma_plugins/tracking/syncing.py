@@ -6,14 +6,18 @@ import hashlib
 import json
 import posixpath
 import shutil
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from filelock import Timeout
+from ruamel.yaml.error import YAMLError
 
 from karma_plugins import lineage
 from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, LockedStage, StageRun
+from karma_plugins.lineage.pipelines import read_params
 from karma_plugins.tracking import delivery, finished, history, tags
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking.data import describe_locked, distinct
@@ -21,14 +25,22 @@ from karma_plugins.tracking.models import link
 from karma_plugins.tracking.record import Model, Record
 from karma_plugins.tracking.store import REFUSALS, Store, is_final
 
+#: Formats of metrics files that DVC knows, by their suffix.
+METRICS: Final[Mapping[str, Callable[[str], Any]]] = {
+    ".json": json.loads,
+    ".yaml": read_params,
+    ".yml": read_params,
+    ".toml": tomllib.loads,
+}
+
 
 @dataclass(slots=True)
 class Synced:
     """What `sync` did, in names of stages; `held` counts stage runs that MLflow held already.
 
     `stale` stages of a dvc.lock ran for other params or data than the revision's, and are left to the
-    revision that they ran for; `bare` ones have metrics files whose bytes are in no cache or remote.
-    `refused` holds by their folders the records that MLflow will never take, with its reasons.
+    revision that they ran for; `bare` ones have metrics files that can't be read or are nowhere. `refused`
+    holds by their folders the records that MLflow will never take, with its reasons.
     """
 
     delivered: list[str] = field(default_factory=list)
@@ -204,12 +216,13 @@ def _trained_on(model: LockedData, stage: LockedStage, folder: str) -> str | Non
 
 
 def _metrics(stage: LockedStage, root: Path, done: Synced) -> dict[str, float]:
-    """The numbers in the stage's JSON metrics files, with dotted keys."""
+    """The numbers in the stage's metrics files, with dotted keys."""
     found: dict[str, float] = {}
-    for out in (out for out in stage.outs if out.metric and out.path.endswith(".json")):
+    for out in (out for out in stage.outs if out.metric and Path(out.path).suffix in METRICS):
         try:
-            values = json.loads(lineage.restore(out.path, out.md5, root).read_bytes())
-        except LineageError:
+            text = lineage.restore(out.path, out.md5, root).read_text(encoding="utf-8")
+            values = METRICS[Path(out.path).suffix](text)
+        except (LineageError, ValueError, YAMLError):
             done.bare.append(stage.name)
             continue
         if isinstance(values, dict):
