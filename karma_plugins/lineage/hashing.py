@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import posixpath
@@ -121,7 +122,9 @@ def open_repo(folder: Path) -> Repo:
 
 @lru_cache(maxsize=4)
 def _opened(root: str) -> Repo:
-    """Opened once a process: it takes half a second."""
+    """Opened once a process, for it takes half a second; closed at its end: open packs complain."""
     from dvc.repo import Repo
 
-    return Repo(root)
+    repo = Repo(root)
+    atexit.register(repo.close)
+    return repo
