@@ -13,7 +13,7 @@ from karma_plugins.errors import EmptyResultError, ParamsError
 if TYPE_CHECKING:
     import polars as pl
 
-    from karma_plugins.importers.profiles import Profiles
+    from karma_plugins.importers.recorded_profiles import Profiles
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.errors import TableError
-from karma_plugins.importers.profiles import Profiles
+from karma_plugins.importers.recorded_profiles import Profiles
 from karma_plugins.profilers.lm_eval import MAIN_METRICS
 from karma_plugins.schemas import ITEMS, SCORES
 

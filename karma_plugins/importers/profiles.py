@@ -1,41 +1,22 @@
-"""Recorded profiles of models: lm-eval results, CSVs of choices or of scores, and our own tables.
-
-Profiles.counts says what was read, mended and left out; RULES of each reader say how.
-"""
+"""Reads recorded profiles of models: lm-eval results, CSVs of choices or of scores, and our own tables."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from karma_plugins.contracts import Model
 from karma_plugins.errors import TableError, did_you_mean
+from karma_plugins.importers import choices_csv, lm_eval_results, scores_csv
+from karma_plugins.importers.recorded_profiles import Profiles
 from karma_plugins.schemas import ITEMS, SCORES
 from karma_plugins.tables import check
 
 KINDS = "a CSV of choices or scores, a results_*.json of lm-eval or its folder, or a table scores or items"
 #: Of a CSV; the first where a header has none.
 SEPARATORS = ",;\t"
-
-
-@dataclass
-class Profiles:
-    """Profiles as tables `scores` and `items`, the rules that were followed, and what they met, counted."""
-
-    scores: pl.DataFrame = field(default_factory=SCORES.empty)
-    items: pl.DataFrame = field(default_factory=ITEMS.empty)
-    rules: tuple[str, ...] = ()
-    counts: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def models(self) -> list[Model]:
-        """The models that are profiled, by name; nothing is known of their weights."""
-        names = {*self.scores["model"], *self.items["model"]}
-        return [Model(name, Path(name), None) for name in sorted(names)]
 
 
 def read(paths: Sequence[Path], competencies: Mapping[str, Sequence[str]] | None = None) -> Profiles:
@@ -62,8 +43,6 @@ def read(paths: Sequence[Path], competencies: Mapping[str, Sequence[str]] | None
 
 
 def _read(path: Path) -> Profiles:
-    from karma_plugins.importers import choices_csv, lm_eval_results, scores_csv
-
     if not path.exists():
         raise TableError(f"{path}: no such file or folder.")
     if path.is_dir() or path.suffix == ".json":

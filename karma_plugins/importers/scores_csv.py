@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from karma_plugins.errors import TableError
-from karma_plugins.importers.profiles import Profiles
+from karma_plugins.importers.recorded_profiles import Profiles
 from karma_plugins.schemas import SCORES
 
 MODEL_COLUMNS = ("model", "Model", "model_name", "name")
