@@ -113,6 +113,14 @@ def test_judges_of_the_evaluation(pipeline: Path) -> None:
     assert "evaluate.judges.pairs.limits: in all it may come to 12, and max_requests is 5" in result.stderr
 
 
+def test_without_held_out_prompts_that_alone_is_said(pipeline: Path) -> None:
+    rows = [row for row in Path("prompts.jsonl").read_text().splitlines() if "heldout" not in row]
+    Path("prompts.jsonl").write_text("\n".join(rows))
+    result = check()
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if "held" in line] == result.stderr.splitlines()[:1]
+
+
 def test_a_judge_whose_key_is_not_set(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEY_OF_NOBODY", raising=False)
     Path("models/judge.yaml").write_text(

@@ -81,9 +81,9 @@ def _candidates(
 def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path], findings: Findings) -> None:
     """Forecast the judges of the aligned model and its base, on the held-out prompts."""
     settings = findings.attempt(params.load, "evaluate", params.EvaluateSection) if used else None
-    prompts = None if settings is None else findings.attempt(evaluation.heldout, asked, settings)
-    if settings is None or prompts is None:
+    if settings is None or not (asked["split"] == "heldout").any():  # both are said elsewhere
         return
+    prompts = evaluation.heldout(asked, settings)
     longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
     judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
     _judges("evaluate", judges, prompts, [longest] * (2 * settings.samples), made, findings, both_orders=True)

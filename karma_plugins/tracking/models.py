@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mlflow.entities import LoggedModel, LoggedModelInput, LoggedModelOutput, Metric
+from mlflow.entities import LoggedModel, LoggedModelInput, LoggedModelOutput, Metric, Run
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
 from karma_plugins.tracking.data import Data
@@ -54,9 +54,14 @@ def _log_model(store: Store, run_id: str, record: Record, name: str, made: Data,
     return model_id
 
 
+def made_by(run: Run) -> list[str]:
+    """Ids of the models that are outputs of the run."""
+    return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+
+
 def link(store: Store, run_id: str, model_id: str) -> None:
     """Show the model as an output of the run, once."""
-    if model_id not in {output.model_id for output in store.client.get_run(run_id).outputs.model_outputs}:
+    if model_id not in made_by(store.client.get_run(run_id)):
         store.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 

@@ -21,7 +21,7 @@ from karma_plugins.lineage.pipelines import read_params
 from karma_plugins.tracking import delivery, finished, history, tags
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking.data import describe_locked, distinct
-from karma_plugins.tracking.models import link
+from karma_plugins.tracking.models import link, made_by
 from karma_plugins.tracking.record import Model, Record
 from karma_plugins.tracking.store import REFUSALS, Store, is_final
 
@@ -253,8 +253,8 @@ def _unite(store: Store) -> int:
         for key, value in run.data.metrics.items():
             store.client.log_metric(kept, key, value)
         store.client.log_inputs(kept, datasets=run.inputs.dataset_inputs)
-        for output in run.outputs.model_outputs:
-            link(store, kept, output.model_id)
+        for model_id in made_by(run):
+            link(store, kept, model_id)
         store.client.delete_run(run.info.run_id)
         united += 1
     return united
