@@ -163,6 +163,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Judges as one function: `score(answers)` gives a verdict on each, in order; `key` tells apart all that
+    decides the verdicts.
+    """
+
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """Recorded verdicts as tables: `judgements` and `comparisons` in their schemas, either may be empty."""
 
@@ -251,6 +261,10 @@ class TrainingJob:
     the step of this phase as they come. `base`, `all_pairs` and `shared` are the same in every phase: the
     weights that training began with, all rows of the table, and a folder for what one phase leaves to the
     next. With several processes every one is given the job, and the first alone writes and reports.
+
+    Every pair can be trained on: the chat template takes it, and its answers differ in their tokens. `score`
+    gives a verdict on each answer, of the judges that `Objective.judges` names (null where it names none),
+    and `prompts` is table `prompts` where the stage was given it: their references and constraints.
     """
 
     start: Weights
@@ -265,6 +279,8 @@ class TrainingJob:
     all_pairs: pl.DataFrame
     shared: Path
     phase: int = 0
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 # --- what a plugin is ---------------------------------------------------------------------------------------
@@ -364,9 +380,14 @@ class Pairing(Plugin):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Plugin):
-    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`."""
+    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`.
+
+    `judges(options)`, where given, names judges that score what the policy answers in training, as section
+    `judge` names them (name -> options); the job then holds them as `score`.
+    """
 
     train: Callable[[TrainingJob, Any], None]
+    judges: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
 
 
 #: The kinds, by the name that hooks, `karma plugins` and messages use.

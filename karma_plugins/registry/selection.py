@@ -59,6 +59,18 @@ def objective(section: params.TrainSection, registry: Registry) -> Bound[Objecti
     return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
 
 
+def rewarding(section: params.TrainSection, bound: Bound[Objective], registry: Registry) -> list[Juror]:
+    """The judges that the objective's options name to reward answers in training; mostly none."""
+    if bound.plugin.judges is None:
+        return []
+    where = f"train.objectives.{section.objective}.reward.judges"
+    entries = {
+        name: params.validate(params.JudgeEntry, entry, where=f"params.yaml, {where}.{name}")
+        for name, entry in bound.plugin.judges(bound.options).items()
+    }
+    return jury(entries, registry, where=where)
+
+
 def _options(
     given: params.PluginOptions, acting: str, kind: type[Plugin], registry: Registry, where: str
 ) -> Mapping[str, Any]:
@@ -87,7 +99,9 @@ def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
     if "curriculum" in document:
         found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
     if "train" in document:
-        found["train"] = [objective(params.load("train", params.TrainSection), registry)]
+        training = params.load("train", params.TrainSection)
+        bound = objective(training, registry)
+        found["train"] = [bound, *(juror.judge for juror in rewarding(training, bound, registry))]
     if "evaluate" in document:
         section = params.load("evaluate", params.EvaluateSection)
         found["evaluate"] = [
