@@ -1,7 +1,7 @@
 """Tiny random models of many families that transformers has, each a real folder of weights made in a moment.
 
-All speak the byte-level tokenizer of `tests.tiny`, have two layers and at most 96 positions, and weights that are
-large enough for a wrong position or a padded token to be seen in every score.
+All speak the byte-level tokenizer of `tests.tiny`, have two layers and at most 96 positions, and weights that
+are large enough for a wrong position or a padded token to be seen in every score.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ LANGUAGE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("phi3", {**_LLAMA, "original_max_position_embeddings": POSITIONS}),
     "granite": ("granite", _LLAMA),
     "olmo2": ("olmo2", _LLAMA),
-    "mpt": ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": POSITIONS}),
+    "mpt": (
+        "mpt",
+        {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": POSITIONS},
+    ),
     "gptj": ("gptj", {**_GPT, "rotary_dim": 4}),
     "mixtral": ("mixtral", {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen2_moe": (
@@ -75,7 +78,8 @@ CLASSIFIERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "modernbert": (
         "modernbert",
-        {**_ROTARY, "local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 1},
+        {**_ROTARY, "local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 1,
+         "sep_token_id": 1},
     ),
     "gpt2": LANGUAGE["gpt2"],
     "gpt_neox": LANGUAGE["gpt_neox"],
@@ -102,8 +106,8 @@ def write_family(
 ) -> Path:
     """A tiny random model of a family, with its tokenizer, in safetensors; returns the folder.
 
-    `head` is `language` or `reward`. `pad` is the tokenizer's padding token: `own`, `eos` (the end token pads, as
-    in many released models) or null (it has none, and the model's configuration neither).
+    `head` is `language` or `reward`. `pad` is the tokenizer's padding token: `own`, `eos` (the end token
+    pads, as in many released models) or null (it has none, and the model's configuration neither).
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
