@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Names that an error shows at most.
 SHOWN = 3
+#: Constants that old versions of transformers saved as if they were weights, and that it no longer knows.
+OLD_BUFFERS = (".attn.masked_bias", ".attention.masked_bias")
 #: What stands before every name where the saved model was wrapped in another.
 WRAPPERS: Mapping[str, str] = {
     "_orig_mod.": "torch.compile",
@@ -25,7 +27,8 @@ def check_loaded(what: str, info: Mapping[str, Any]) -> None:
     """Raise ModelError where transformers' loading info names a weight that is missing, fits nothing or has
     another shape; what a family leaves out by design, such as a tied head, it does not name.
     """
-    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    missing = sorted(info["missing_keys"])
+    unexpected = sorted(name for name in info["unexpected_keys"] if not name.endswith(OLD_BUFFERS))
     shapes = sorted(
         f"{name} ({list(saved)}, not {list(wanted)})" for name, saved, wanted in info["mismatched_keys"]
     )

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -183,9 +183,13 @@ def _from_pretrained(weights: Weights, options: Mapping[str, Any], head: Head) -
             generation_config=GenerationConfig(),
             **options,
         )
-    if head == "reward":
-        _check_head(weights, model, info["missing_keys"])
+    body = f"{model.base_model_prefix}."
+    headless = bool(info["missing_keys"]) and not any(n.startswith(body) for n in info["missing_keys"])
+    if head == "reward" and headless:
+        raise ModelError(_no_reward_model(weights))
     check_loaded(weights.location, info)
+    if head == "reward" and model.config.num_labels != 1:
+        raise ModelError(_no_reward_model(weights))
     if model.can_generate():
         config = model.config.get_text_config()
         known = {name: (own or {}).get(name, getattr(config, name, None)) for name in TOKENS}
@@ -194,14 +198,11 @@ def _from_pretrained(weights: Weights, options: Mapping[str, Any], head: Head) -
     return model
 
 
-def _check_head(weights: Weights, model: PreTrainedModel, missing: Collection[str]) -> None:
-    body = f"{model.base_model_prefix}."
-    headless = bool(missing) and not any(name.startswith(body) for name in missing)
-    if headless or model.config.num_labels != 1:
-        raise ModelError(
-            f"{weights.location}: is no reward model: it has no trained head that gives one number. "
-            "Name a sequence classifier with one label, such as TRL's RewardTrainer writes."
-        )
+def _no_reward_model(weights: Weights) -> str:
+    return (
+        f"{weights.location}: is no reward model: it has no trained head that gives one number. "
+        "Name a sequence classifier with one label, such as TRL's RewardTrainer writes."
+    )
 
 
 def _own_generation_config(weights: Weights) -> dict[str, Any] | None:
@@ -279,8 +280,9 @@ def _clear_errors(weights: Weights, what: str, fetch: str | None = None) -> Iter
     """
     from transformers.utils import logging
 
-    # A bar drawn into a log file is hundreds of lines of noise.
-    quiet = not sys.stderr.isatty() and logging.is_progress_bar_enabled()
+    # A bar drawn into a log file is hundreds of lines of noise, and so is a table of weights that do not fit.
+    quiet, level = not sys.stderr.isatty() and logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.set_verbosity_error()
     if quiet:
         logging.disable_progress_bar()
     try:
@@ -303,5 +305,6 @@ def _clear_errors(weights: Weights, what: str, fetch: str | None = None) -> Iter
             f"({type(error).__name__}: {reason}). {cure}."
         ) from error
     finally:
+        logging.set_verbosity(level)
         if quiet:
             logging.enable_progress_bar()

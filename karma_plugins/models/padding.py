@@ -27,7 +27,7 @@ ROUNDING, ROUNDING_16_BITS = 1e-3, 0.1
 _tried: WeakKeyDictionary[PreTrainedModel, dict[str, bool]] = WeakKeyDictionary()
 
 
-def bears_padding(model: PreTrainedModel, side: Side, tokenizer: PreTrainedTokenizerBase) -> bool:
+def bears_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, side: Side) -> bool:
     """Whether a row's scores are the same beside a longer one, padded on this side, as alone.
 
     On the left that is asked of `generate`, as answers are made, on the right of one forward pass, as answers

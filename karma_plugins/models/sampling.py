@@ -127,7 +127,7 @@ def _batches(
     rows: Sequence[_Row], weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int
 ) -> Iterator[list[_Row]]:
     """Consecutive rows with the same room, so that no row runs past the model's last position."""
-    padded = len(rows) < 2 or padding.bears_padding(weights, "left", tokenizer)
+    padded = len(rows) < 2 or padding.bears_padding(weights, tokenizer, "left")
     for _, group in groupby(rows, key=lambda row: row.room):
         same = list(group)
         for part in padding.in_batches([len(row.tokens) for row in same], size, padded=padded):

@@ -85,6 +85,6 @@ def _batches(
     if model.dtype in (torch.float16, torch.bfloat16):
         yield from ([i] for i in order)
         return
-    padded = bears_padding(model, "right", tokenizer)
+    padded = bears_padding(model, tokenizer, "right")
     for part in in_batches([len(rows[i]) for i in order], size, padded=padded):
         yield order[part]

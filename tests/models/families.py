@@ -93,6 +93,32 @@ CLASSIFIERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "mixtral": LANGUAGE["mixtral"],
 }  # fmt: skip
 
+#: Families of which some row's scores change beside a longer row, on the left as `generate` pads.
+HEEDFUL_LANGUAGE: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "xlnet": ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}),
+    "rwkv": (
+        "rwkv",
+        {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "intermediate_size": 48,
+         "context_length": POSITIONS},
+    ),
+    "recurrent_gemma": (
+        "recurrent_gemma",
+        {**_LLAMA, "num_key_value_heads": 1, "lru_width": 32, "attention_window_size": 16,
+         "num_hidden_layers": 3},
+    ),
+}  # fmt: skip
+
+#: The same of classifiers, on the right.
+HEEDFUL_CLASSIFIERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "xlnet": HEEDFUL_LANGUAGE["xlnet"],
+    "fnet": (
+        "fnet",
+        {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48,
+         "max_position_embeddings": POSITIONS},
+    ),
+    "convbert": ("convbert", {**_BERT, "embedding_size": 32, "conv_kernel_size": 3}),
+}  # fmt: skip
+
 
 def write_family(
     folder: Path,
@@ -112,7 +138,8 @@ def write_family(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    kind, settings = (LANGUAGE if head == "language" else CLASSIFIERS)[family]
+    language, classifiers = {**LANGUAGE, **HEEDFUL_LANGUAGE}, {**CLASSIFIERS, **HEEDFUL_CLASSIFIERS}
+    kind, settings = (language if head == "language" else classifiers)[family]
     tokenizer = build_tokenizer(chat_template)
     tokenizer.model_max_length = POSITIONS
     if pad != "own":

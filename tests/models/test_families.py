@@ -12,7 +12,13 @@ from karma_plugins.contracts import Answer, Model, Request, Weights
 from karma_plugins.judging.judges import likelihood, reward_model
 from karma_plugins.models import loading, padding
 from karma_plugins.models.sampling import TransformersOptions, generate
-from tests.models.families import CLASSIFIERS, LANGUAGE, write_family
+from tests.models.families import (
+    CLASSIFIERS,
+    HEEDFUL_CLASSIFIERS,
+    HEEDFUL_LANGUAGE,
+    LANGUAGE,
+    write_family,
+)
 
 PROMPTS = ["hi", "what is two and two, and why is it so?", "é☂", "tell me a story of a fox"]
 ANSWERS = ["4", "a rather long answer, longer than the others", "é", "no"]
@@ -45,7 +51,7 @@ def answers() -> list[Answer]:
     ]
 
 
-@pytest.fixture(scope="module", params=list(LANGUAGE))
+@pytest.fixture(scope="module", params=[*LANGUAGE, *HEEDFUL_LANGUAGE])
 def language(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_family(tmp_path_factory.mktemp("families") / request.param, request.param)
 
@@ -92,7 +98,7 @@ def rewards(model: Path, **options: Any) -> list[float | None]:
     return [verdict.value for verdict in reward_model.score(answers(), settings)]
 
 
-@pytest.mark.parametrize("family", list(CLASSIFIERS))
+@pytest.mark.parametrize("family", [*CLASSIFIERS, *HEEDFUL_CLASSIFIERS])
 def test_rewards_are_those_of_the_row_alone(family: str, tmp_path: Path) -> None:
     folder = write_family(tmp_path / family, family, head="reward")
     assert rewards(folder) == pytest.approx(rewards_alone(folder), abs=CLOSE)
@@ -121,19 +127,29 @@ def test_a_dtype_of_16_bits_that_is_asked_for_scores_alike_in_every_batch(tmp_pa
     assert rewards(tmp_path / "half.yaml", batch_size=4) == rewards(tmp_path / "half.yaml", batch_size=1)
 
 
+@pytest.mark.parametrize(
+    ("family", "side", "heeds"),
+    [("llama", "left", False), ("gpt2", "left", False), *((f, "left", True) for f in HEEDFUL_LANGUAGE)],
+)
+def test_which_families_heed_padding_is_found_by_trying(
+    family: str, side: padding.Side, heeds: bool, tmp_path: Path
+) -> None:
+    weights = Weights(folder=str(write_family(tmp_path / family, family)))
+    assert padding.bears_padding(*loading.loaded(weights), side=side) is not heeds
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mamba"])
-def test_a_model_that_heeds_padding_is_found_out_and_never_padded(
+def test_a_model_that_forgets_the_mask_is_never_padded(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forward pass that forgets the mask stands for the architectures that do."""
     weights = Weights(folder=str(write_family(tmp_path / family, family)))
     tokenizer = loading.load_tokenizer(weights)
-    assert padding.bears_padding(loading.load_model(weights), "left", tokenizer)
+    assert padding.bears_padding(loading.load_model(weights), tokenizer, "left")
     model, _ = loading.loaded(weights)
     forward = model.forward
     forgotten = {"attention_mask": None, "position_ids": None}
     monkeypatch.setattr(model, "forward", lambda *args, **named: forward(*args, **(named | forgotten)))
-    assert not padding.bears_padding(model, "left", tokenizer)
+    assert not padding.bears_padding(model, tokenizer, "left")
     requests = [Request(f"{i}", [{"role": "user", "content": p}], 0, i) for i, p in enumerate(PROMPTS)]
     options = TransformersOptions(temperature=0, max_new_tokens=8)
     together = generate(Model("m", tmp_path, weights), requests, options)
