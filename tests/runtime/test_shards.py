@@ -47,8 +47,8 @@ def damage(path: Path, other: Path, how: str) -> None:
     content = path.read_bytes()
     changed = {
         "empty": b"", "cut": content[:-20], "garbage": os.urandom(len(content)),
-        "swapped": other.read_bytes(), "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], "head alone": content[:10],
-        "longer": content + b"\0",
+        "swapped": other.read_bytes(), "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+        "head alone": content[:10], "longer": content + b"\0",
     }  # fmt: skip
     if how == "missing":
         path.unlink()
