@@ -68,6 +68,7 @@ def train(
     first alone writes. Raises ModelError, ParamsError or EmptyResultError before any work, TrainingError as
     soon as a number is not finite: then no model is written, and nothing is kept of the phase.
     """
+    processes.check_launch()
     start = _weights(base, settings)
     prepared = prepare(pairs.sort("order"), start, settings) if pairs.height else None
     if prepared is not None and prepared.dropped and processes.is_first():

@@ -32,7 +32,7 @@ def divergence(policy: Weights, reference: Weights, pairs: pl.DataFrame, seed: i
     with quiet():
         tokenizer = examples.tokenizer_of(policy)
         model, other = load_model(policy, for_training=True), load_model(reference, for_training=True)
-        opened = examples.prompt_tokens(tokenizer, _prompts(pairs, policy))
+        opened = examples.prompt_tokens(tokenizer, policy, _prompts(pairs, policy))
         most = examples.limit(policy, TrainingSettings())
         length = TOKENS if most is None else min(TOKENS, most - max(map(len, opened)))
         total, count = 0.0, 0

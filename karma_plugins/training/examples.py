@@ -16,20 +16,20 @@ import polars as pl
 
 from karma_plugins.errors import EmptyResultError, ModelError
 from karma_plugins.models import Weights, with_system_prompt
-from karma_plugins.models.loading import check_chat_template, load_tokenizer
+from karma_plugins.models.loading import load_tokenizer
+from karma_plugins.models.templates import Refusal, check_chat_template, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from karma_plugins.contracts import Messages, TrainingJob, TrainingSettings
 
-REFUSED, EMPTY, ALTERED = "template-refuses", "renders-nothing", "answer-altered"
-SAME, LONG, CUT = "same-tokens", "prompt-too-long", "cut-to-the-same"
+REFUSED, ALTERED, SAME = "template-refuses", "answer-altered", "same-tokens"
+LONG, CUT = "prompt-too-long", "cut-to-the-same"
 #: Why a pair is not trained on, and what to do about it.
 REASONS: Mapping[str, str] = {
-    REFUSED: "the chat template refuses the conversation",
-    EMPTY: "the chat template renders no prompt or no answer",
-    ALTERED: "the chat template leaves out the answer or a part of it",
+    REFUSED: "the chat template gives no text for the conversation",
+    ALTERED: "the chat template changes what several messages of an answer say",
     SAME: "chosen and rejected are the same tokens",
     LONG: "the prompt leaves no room for an answer; raise train.max_length, if the model takes more",
     CUT: "cut to train.max_length, chosen and rejected are the same; raise it, if the model takes more",
@@ -95,7 +95,7 @@ class Prepared:
 def prepare(pairs: pl.DataFrame, start: Weights, settings: TrainingSettings) -> Prepared:
     """Table `pairs` without the rows that can't be trained on from these weights with these settings.
 
-    Raises ModelError where the tokenizer has no chat template, no padding token or a broken template, and
+    Raises ModelError where the tokenizer has no chat template or a broken one, or nothing to pad with, and
     EmptyResultError where no pair is left.
     """
     outcomes = list(_outcomes(pairs, tokenizer_of(start), start, limit(start, settings)))
@@ -136,9 +136,17 @@ def prompts(job: TrainingJob) -> pl.DataFrame:
     )
 
 
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages]) -> list[list[int]]:
-    """The tokens of conversations up to where an answer begins."""
-    texts = [_render(tokenizer, messages, opened=True) for messages in conversations]
+def prompt_tokens(
+    tokenizer: PreTrainedTokenizerBase, start: Weights, conversations: Sequence[Messages]
+) -> list[list[int]]:
+    """The tokens of conversations up to where an answer begins.
+
+    Raises ModelError where the chat template refuses one; it refuses none of a prepared pair.
+    """
+    texts = [render(tokenizer, start, messages) for messages in conversations]
+    for text in texts:
+        if isinstance(text, Refusal):
+            raise ModelError(f"{start.location}: {text.reason}.")
     return list(tokenizer(texts, add_special_tokens=False)["input_ids"]) if texts else []
 
 
@@ -153,11 +161,6 @@ def tokenizer_of(start: Weights) -> PreTrainedTokenizerBase:
     """
     tokenizer = load_tokenizer(start)
     check_chat_template(tokenizer, start)
-    if tokenizer.pad_token_id is None:
-        raise ModelError(
-            f"{start.location}: its tokenizer has no padding token and none to take for it (eos, unk). "
-            "Set pad_token in its tokenizer_config.json."
-        )
     return tokenizer
 
 
@@ -211,7 +214,7 @@ def _outcomes(
 
 def _cut(prompt: list[int], chosen: list[int], rejected: list[int], most: int | None) -> Example | Dropped:
     if not (prompt and chosen and rejected):
-        return Dropped(EMPTY)
+        return Dropped(REFUSED, "a text without a token")
     if chosen == rejected:
         return Dropped(SAME)
     if most is None or len(prompt) + max(len(chosen), len(rejected)) <= most:
@@ -228,48 +231,40 @@ def _texts(
     tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], start: Weights
 ) -> tuple[str, str, str] | Dropped:
     """The prompt up to where an answer begins, and the prompt with each answer and what ends it."""
-    from jinja2 import TemplateError, TemplateSyntaxError
-
     prompt = with_system_prompt(row["prompt"], start.system_prompt)
-    try:
-        opened = _render(tokenizer, prompt, opened=True)
-        answers = [_answered(tokenizer, prompt, opened, row[name]) for name in ("chosen", "rejected")]
-    except TemplateSyntaxError as error:
-        raise ModelError(
-            f"{start.location}: its chat template is broken, line {error.lineno}: {error.message}. "
-            "Correct the file that 'chat_template' names."
-        ) from error
-    except (TemplateError, TypeError, ValueError) as error:
-        return Dropped(REFUSED, " ".join(str(error).split())[:200])
-    chosen, rejected = answers
-    if not opened:
-        return Dropped(EMPTY)
-    if chosen is None or rejected is None:
-        return Dropped(ALTERED)
-    return opened, opened + chosen, opened + rejected
+    opened = render(tokenizer, start, prompt)
+    if isinstance(opened, Refusal):
+        return Dropped(REFUSED, opened.reason)
+    whole = []
+    for name in ("chosen", "rejected"):
+        said = _answered(tokenizer, start, prompt, opened, row[name])
+        if isinstance(said, Dropped):
+            return said
+        whole.append(opened + said)
+    return opened, whole[0], whole[1]
 
 
 def _answered(
-    tokenizer: PreTrainedTokenizerBase, prompt: Messages, opened: str, answer: Messages
-) -> str | None:
+    tokenizer: PreTrainedTokenizerBase, start: Weights, prompt: Messages, opened: str, answer: Messages
+) -> str | Dropped:
     """What follows the opened prompt: the answer as the template writes it, else as a model generates it.
 
     The second where the template writes a finished conversation otherwise than it opened the prompt
     (thinking that it strips or opens, a turn that it words anew) or changes the answer's text: then the
-    answer as it is, and what the template ends an answer with. Null where it writes no answer at all.
+    answer as it is, and what the template ends an answer with.
     """
     said = answer[-1]["content"]
-    whole = _render(tokenizer, [*prompt, *answer], opened=False)
+    whole = render(tokenizer, start, [*prompt, *answer], answered=True)
+    if isinstance(whole, Refusal):
+        return Dropped(REFUSED, whole.reason)
     if whole.startswith(opened) and said.strip() in whole[len(opened) :]:
         return whole[len(opened) :]
     if len(answer) > 1:
-        return None
-    probe = _render(tokenizer, [*prompt, {"role": answer[0]["role"], "content": PROBE}], opened=False)
+        return Dropped(ALTERED)
+    probe = render(tokenizer, start, [*prompt, {"role": answer[0]["role"], "content": PROBE}], answered=True)
+    if isinstance(probe, Refusal):
+        return Dropped(REFUSED, probe.reason)
     _, written, closing = probe.rpartition(PROBE)
-    return said + closing if written else None
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, opened: bool) -> str:
-    """A conversation as text, up to where an answer begins if `opened`."""
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=opened)
-    return str(text)
+    return (
+        said + closing if written else Dropped(REFUSED, "the chat template leaves out the assistant message")
+    )

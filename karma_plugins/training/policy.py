@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karma_plugins.errors import ModelError, ParamsError, did_you_mean
-from karma_plugins.models.loading import load_model
+from karma_plugins.models.loading import load_model, with_adapter, write_generation_config
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +62,7 @@ def save(
     else:
         model.config.use_cache = True  # switched off for training, wanted for generation
         model.save_pretrained(folder, **given)
+        write_generation_config(model, folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
 
@@ -99,15 +100,13 @@ def _settle(config: Path) -> None:
 
 
 def _adapted(start: Weights, lora: LoraSettings, seed: int) -> PeftModel:
-    from peft import PeftModel
-
     bare = load_model(start.model_copy(update={"adapter": None}), for_training=True)
     if start.adapter is not None:
-        return PeftModel.from_pretrained(bare, start.adapter, is_trainable=True)
-    return with_adapter(bare, lora, "CAUSAL_LM", seed)
+        return with_adapter(bare, start, trainable=True)
+    return fresh_adapter(bare, lora, "CAUSAL_LM", seed)
 
 
-def with_adapter(model: PreTrainedModel, lora: LoraSettings, task: str, seed: int) -> PeftModel:
+def fresh_adapter(model: PreTrainedModel, lora: LoraSettings, task: str, seed: int) -> PeftModel:
     """The model under a fresh low-rank adapter, for task CAUSAL_LM or SEQ_CLS.
 
     Raises ParamsError where `train.lora.target_modules` names nothing that the model has, or its output

@@ -18,7 +18,7 @@ from karma_plugins.models.loading import load_model
 from karma_plugins.runtime import processes
 from karma_plugins.runtime.progress import progress
 from karma_plugins.training.examples import encode, tokenizer_of
-from karma_plugins.training.policy import with_adapter
+from karma_plugins.training.policy import fresh_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ def _fit(job: TrainingJob) -> None:
     tokenizer = tokenizer_of(job.start)
     network: Any = with_head(job, tokenizer)
     if job.settings.lora is not None:
-        network = with_adapter(network, job.settings.lora, "SEQ_CLS", job.settings.seed)
+        network = fresh_adapter(network, job.settings.lora, "SEQ_CLS", job.settings.seed)
     rows = [
         {"chosen_ids": example.prompt + example.chosen, "rejected_ids": example.prompt + example.rejected}
         for example in encode(job)

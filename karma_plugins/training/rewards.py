@@ -120,7 +120,7 @@ def reward(
         for row in table.to_dicts()
     ]
     model = None if options.judges else reward_model(job, options.epochs, options.learning_rate)
-    opened = examples.prompt_tokens(tokenizer, table["prompt"].to_list())
+    opened = examples.prompt_tokens(tokenizer, job.start, table["prompt"].to_list())
     return Reward(job, tokenizer, frozenset(ends), penalty, asked, opened, model)
 
 

@@ -276,7 +276,7 @@ def critic(reward: Reward, job: TrainingJob) -> torch.nn.Module:
     """
     import torch
 
-    from karma_plugins.training.policy import with_adapter
+    from karma_plugins.training.policy import fresh_adapter
     from karma_plugins.training.reward_model import with_head
     from karma_plugins.training.rollout import placed
 
@@ -288,7 +288,7 @@ def critic(reward: Reward, job: TrainingJob) -> torch.nn.Module:
         torch.nn.init.zeros_(network.score.weight)
     network.requires_grad_(requires_grad=True)
     if job.settings.lora is not None:
-        network = with_adapter(network, job.settings.lora, "SEQ_CLS", job.settings.seed).get_base_model()
+        network = fresh_adapter(network, job.settings.lora, "SEQ_CLS", job.settings.seed).get_base_model()
 
     class Critic(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -129,7 +129,7 @@ def _trainer(rewarded: Reward, ends: Sequence[int], length: int) -> type[RLOOTra
             return super().train(*args, **kwargs)
 
         def _tokenize_prompts(self, prompts: Any) -> tuple[list[list[int]], None, dict[str, Any]]:
-            return prompt_tokens(tokenizer, prompts), None, {}
+            return prompt_tokens(tokenizer, job.start, prompts), None, {}
 
         def _generate_single_turn(self, prompt_ids: Any, *_: Any) -> list[list[int]]:
             here = len(prompt_ids)
