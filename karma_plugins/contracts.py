@@ -300,8 +300,8 @@ class TrainingJob:
     next. With several processes every one is given the job, and the first alone writes and reports.
 
     Every pair can be trained on: the chat template takes it, and its answers differ in their tokens. `score`
-    gives a verdict on each answer, of the judges that `Objective.judges` names (null where it names none),
-    and `prompts` is table `prompts` where the stage was given it: their references and constraints.
+    gives a verdict on each answer, of the judges that the objective's option `reward.judges` names (null where
+    it names none); `prompts` is table `prompts` with their references, where the stage was given it.
     """
 
     start: Weights
@@ -419,12 +419,12 @@ class Pairing(Plugin):
 class Objective(Plugin):
     """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`.
 
-    `judges(options)`, where given, names judges that score what the policy answers in training, as section
-    `judge` names them (name -> options); the job then holds them as `score`.
+    Judges that its options name under `reward.judges`, as section `judge` does, are handed in as `job.score`.
+    Its own options `epochs`, `max_steps` and `learning_rate`, where it has them, stand before those of
+    section `train`.
     """
 
     train: Callable[[TrainingJob, Any], None]
-    judges: Callable[[Any], Mapping[str, Mapping[str, Any]]] | None = None
 
 
 #: The kinds, by the name that hooks, `karma plugins` and messages use.

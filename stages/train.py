@@ -24,10 +24,11 @@ def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> No
     """Train by section `train` of params.yaml."""
     settings = params.load("train", params.TrainSection)
     objective = selection.objective(settings, manager.load())
-    jurors = selection.rewarding(settings, objective, manager.load())
+    jurors = selection.rewarding(settings, manager.load())
     base = models.load("base", settings.base)
     used = [objective, *(juror.judge for juror in jurors)]
-    with running("train", settings, used, inputs=[pairs, base.path], outs=[out, metrics, plot]) as run:
+    inputs = [pairs, base.path, *([prompts] if jurors else [])]
+    with running("train", settings, used, inputs=inputs, outs=[out, metrics, plot]) as run:
         trained = training.train(
             tables.read(pairs / dataset.TRAIN, schemas.PAIRS), base, objective, settings,
             output=out, checkpoints=karma_folder() / "train", report=run.progress,

@@ -59,16 +59,9 @@ def objective(section: params.TrainSection, registry: Registry) -> Bound[Objecti
     return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
 
 
-def rewarding(section: params.TrainSection, bound: Bound[Objective], registry: Registry) -> list[Juror]:
-    """The judges that the objective's options name to reward answers in training; mostly none."""
-    if bound.plugin.judges is None:
-        return []
-    where = f"train.objectives.{section.objective}.reward.judges"
-    entries = {
-        name: params.validate(params.JudgeEntry, entry, where=f"params.yaml, {where}.{name}")
-        for name, entry in bound.plugin.judges(bound.options).items()
-    }
-    return jury(entries, registry, where=where)
+def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:
+    """The judges that reward answers in training, as the objective's options name them; mostly none."""
+    return jury(section.reward_judges, registry, where=f"train.objectives.{section.objective}.reward.judges")
 
 
 def _options(
@@ -100,8 +93,8 @@ def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
         found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
     if "train" in document:
         training = params.load("train", params.TrainSection)
-        bound = objective(training, registry)
-        found["train"] = [bound, *(juror.judge for juror in rewarding(training, bound, registry))]
+        judges = [juror.judge for juror in rewarding(training, registry)]
+        found["train"] = [objective(training, registry), *judges]
     if "evaluate" in document:
         section = params.load("evaluate", params.EvaluateSection)
         found["evaluate"] = [

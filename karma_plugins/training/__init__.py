@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from karma_plugins import models
-from karma_plugins.contracts import Model, Objective, Panel, Report, TrainingJob
+from karma_plugins.contracts import Model, Objective, Options, Panel, Report, TrainingJob
 from karma_plugins.errors import EmptyResultError, ModelError, ParamsError, TrainingError
 from karma_plugins.models import Weights
 from karma_plugins.params import TrainSection
@@ -69,6 +69,7 @@ def train(
     soon as a number is not finite: then no model is written, and nothing is kept of the phase.
     """
     processes.check_launch()
+    settings = _with_own(settings, objective.options)
     start = _weights(base, settings)
     prepared = prepare(pairs.sort("order"), start, settings) if pairs.height else None
     if prepared is not None and prepared.dropped and processes.is_first():
@@ -188,6 +189,13 @@ def _weights(base: Model, settings: TrainSection) -> Weights:
             f"train.base: '{base.path}' is quantised, so nothing can be merged. Set lora.export: adapter."
         )
     return weights
+
+
+def _with_own(settings: TrainSection, options: Options) -> TrainSection:
+    """The settings with the objective's own number of epochs or steps, where its options have one."""
+    own = {name: getattr(options, name, None) for name in ("epochs", "max_steps")}
+    given = {name: value for name, value in own.items() if value is not None}
+    return settings.model_copy(update=given) if given else settings
 
 
 def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:

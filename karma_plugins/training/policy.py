@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karma_plugins.errors import ModelError, ParamsError, did_you_mean
-from karma_plugins.models.loading import load_model, with_adapter, write_generation_config
+from karma_plugins.models import padding
+from karma_plugins.models.loading import (
+    load_model,
+    load_tokenizer,
+    with_adapter,
+    write_generation_config,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +29,25 @@ if TYPE_CHECKING:
     from karma_plugins.models import Weights
 
 
-def load_policy(job: TrainingJob) -> PreTrainedModel | PeftModel:
-    """The model to train; with LoRA a fresh adapter over the base, or that of the phase before."""
+def load_policy(job: TrainingJob, *, samples: bool = False) -> PreTrainedModel | PeftModel:
+    """The model to train; with LoRA a fresh adapter over the base, or that of the phase before.
+
+    Raises ModelError for one whose scores depend on the padding beside it, on the right, where answers are
+    scored, or if it `samples` on the left, where answers begin.
+    """
+    model = _load_policy(job)
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    tokenizer = load_tokenizer(job.start)
+    sides: tuple[padding.Side, ...] = ("right", "left") if samples else ("right",)
+    if not all(padding.bears_padding(bare, tokenizer, side) for side in sides):
+        raise ModelError(
+            f"{job.start.location}: what this model says of a text depends on the padding beside it, so it can't "
+            "be trained in batches."
+        )
+    return model
+
+
+def _load_policy(job: TrainingJob) -> PreTrainedModel | PeftModel:
     lora = job.settings.lora
     if lora is None:
         if job.start.quantisation is not None:

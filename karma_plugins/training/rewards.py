@@ -122,9 +122,3 @@ def reward(
     model = None if options.judges else reward_model(job, options.epochs, options.learning_rate)
     opened = examples.prompt_tokens(tokenizer, job.start, table["prompt"].to_list())
     return Reward(job, tokenizer, frozenset(ends), penalty, asked, opened, model)
-
-
-def judges(options: Any) -> dict[str, dict[str, Any]]:
-    """The judges that an objective's options name as reward, for its plugin to declare."""
-    named: dict[str, dict[str, Any]] = options.reward.judges
-    return named

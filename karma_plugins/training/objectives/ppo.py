@@ -18,7 +18,7 @@ from karma_plugins.contracts import Objective, Options, TrainingJob
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.runtime import processes
 from karma_plugins.training import checkpoints
-from karma_plugins.training.rewards import Reward, RewardOptions, judges
+from karma_plugins.training.rewards import Reward, RewardOptions
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,7 @@ class PpoOptions(Options):
     """Options of `ppo`; a batch holds as many answers as one of `dpo`: two for each of `batch_size`."""
 
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
     clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability ratio counts")
@@ -100,7 +101,7 @@ class _Learner:
         )
         refuse_sharding(self.accelerator, "ppo")
         self.tokenizer = tokenizer_of(job.start)
-        self.bare_policy = load_policy(job).eval()
+        self.bare_policy = load_policy(job, samples=True).eval()
         self.ends = end_tokens(self.bare_policy, self.tokenizer)
         self.reward = reward(job, options.reward, self.tokenizer, self.ends, penalty=options.unended_penalty)
         self.length = rollout.room(job, self.reward.prompts, options.max_new_tokens)
@@ -321,4 +322,4 @@ def _schedule(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Any:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `ppo`."""
-    return [Objective(name="ppo", options=PpoOptions, train=train, judges=judges)]
+    return [Objective(name="ppo", options=PpoOptions, train=train)]

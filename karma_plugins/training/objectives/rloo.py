@@ -14,7 +14,7 @@ from karma_plugins.contracts import Objective, Options, TrainingJob
 from karma_plugins.errors import ParamsError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.runtime import processes
-from karma_plugins.training.rewards import Reward, RewardOptions, judges
+from karma_plugins.training.rewards import Reward, RewardOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,6 +25,7 @@ class RlooOptions(Options):
     """Options of `rloo`; a batch holds as many answers as one of `dpo`: two for each of `batch_size`."""
 
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
     generations: int = Field(4, ge=2, description="answers to a prompt")
@@ -54,7 +55,7 @@ def train(job: TrainingJob, options: RlooOptions) -> None:
             "a step, two for each of train.batch_size."
         )
     with quiet():
-        policy, tokenizer = load_policy(job), tokenizer_of(job.start)
+        policy, tokenizer = load_policy(job, samples=True), tokenizer_of(job.start)
         ends = end_tokens(policy, tokenizer)
         rewarded = reward(job, options.reward, tokenizer, ends, penalty=options.unended_penalty)
         given = arguments(job, options.learning_rate)
@@ -151,4 +152,4 @@ def _trainer(rewarded: Reward, ends: Sequence[int], length: int) -> type[RLOOTra
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `rloo`."""
-    return [Objective(name="rloo", options=RlooOptions, train=train, judges=judges)]
+    return [Objective(name="rloo", options=RlooOptions, train=train)]
