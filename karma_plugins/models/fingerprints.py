@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
+from karma_plugins.runtime.files import keep_out_of_git, replacing
 from karma_plugins.runtime.shards import karma_folder
 
 #: Smaller files are read faster than they are remembered.
@@ -64,22 +66,23 @@ def _note(file: Path) -> Path:
 def _remembered(note: Path) -> tuple[list[int], str] | None:
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
-        state, digest, check = content["state"], content["digest"], content["check"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        state, digest = content["state"], content["digest"]
+        if content["check"] == _check(state, digest):
+            return state, digest
+    except OSError:
         return None
-    return (state, digest) if check == _check(state, digest) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    warnings.warn(f"karma: kept digest {note} is damaged and made again.", stacklevel=2)
+    return None
 
 
 def _remember(note: Path, state: list[int], digest: str) -> None:
     content = {"state": state, "digest": digest, "check": _check(state, digest)}
-    partial = note.with_suffix(f".{os.getpid()}.partial")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(note)
-    except OSError:  # a full or read-only disk: the file is read again the next time, nothing is lost
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with suppress(OSError):  # a full or read-only disk: the file is read again the next time, nothing is lost
+        keep_out_of_git(note.parent)
+        with replacing(note) as partial:
+            partial.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _check(state: object, digest: object) -> str:

@@ -15,18 +15,26 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from karma_plugins.contracts import Weights
 from karma_plugins.errors import KarmaError, ModelError
+from karma_plugins.models.dates import freeze
 from karma_plugins.models.fingerprints import fingerprint
 from karma_plugins.models.folders import check_adapter, check_weights, read_object
 from karma_plugins.models.integrity import check_finite, check_fits, check_loaded, tensors
-from karma_plugins.models.templates import check_chat_template, freeze
+from karma_plugins.models.templates import check_chat_template
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "Head", "check_chat_template", "end_tokens", "load_model", "load_tokenizer", "loaded", "positions",
-    "with_adapter", "write_generation_config",
+    "Head",
+    "check_chat_template",
+    "end_tokens",
+    "load_adapter",
+    "load_model",
+    "load_tokenizer",
+    "loaded",
+    "positions",
+    "write_generation_config",
 ]  # fmt: skip
 
 #: What a model ends in: the scores of its next token, or a reward model's one number.
@@ -145,7 +153,7 @@ def load_model(weights: Weights, *, for_training: bool = False, head: Head = "la
     if weights.device_map is None and weights.quantisation is None and gpu:
         model = model.to("cuda")
     if weights.adapter is not None:
-        adapted = with_adapter(model, weights)
+        adapted = load_adapter(model, weights)
         model = adapted if weights.quantisation is not None else adapted.merge_and_unload()
     check_finite(weights.location, tensors(model))
     return model.eval()
@@ -230,7 +238,7 @@ def write_generation_config(model: PreTrainedModel, folder: Path) -> None:
         (folder / "generation_config.json").write_text(text, encoding="utf-8")
 
 
-def with_adapter(model: PreTrainedModel, weights: Weights, *, trainable: bool = False) -> PeftModel:
+def load_adapter(model: PreTrainedModel, weights: Weights, *, trainable: bool = False) -> PeftModel:
     """The model under the adapter that the weights name, every tensor of which must find its place."""
     from peft import PeftModel
 

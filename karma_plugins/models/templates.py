@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +31,6 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, weights: Weights) ->
             f"{weights.location}: its tokenizer has no chat template. Name a file in a descriptor: "
             "`chat_template: path/to/template.jinja`."
         )
-
-
-def freeze(tokenizer: PreTrainedTokenizerBase, date: datetime.date) -> None:
-    """Let chat templates that print today's date print this one, whoever applies them (TRL, lm-eval too)."""
-    tokenizer.apply_chat_template = partial(tokenizer.apply_chat_template, strftime_now=date.strftime)
 
 
 def render(

@@ -93,13 +93,13 @@ def _base(evidence: Evidence, name: str | None) -> tuple[dict[str, Tensor] | Non
     if name is None:
         return None, None
     models = {model.name: model for model in evidence.models}
-    found = _tensors(models[name]) if name in models else tensors(Path(name)) if Path(name).is_dir() else {}
-    if not found:
+    held = _tensors(models[name]) if name in models else tensors(Path(name)) if Path(name).is_dir() else {}
+    if not held:
         raise ModelError(
             f"metric 'weights': base '{name}' is neither a candidate with weights nor a folder of weights."
             f"{did_you_mean(name, models)}"
         )
-    return found, name if name in models else None
+    return held, name if name in models else None
 
 
 def _unfit(
