@@ -300,8 +300,8 @@ class TrainingJob:
     next. With several processes every one is given the job, and the first alone writes and reports.
 
     Every pair can be trained on: the chat template takes it, and its answers differ in their tokens. `score`
-    gives a verdict on each answer, of the judges that the objective's option `reward.judges` names (null where
-    it names none); `prompts` is table `prompts` with their references, where the stage was given it.
+    gives a verdict on each answer, of the judges that the objective's option `reward.judges` names (null
+    where it names none); `prompts` is table `prompts` with their references, where the stage was given it.
     """
 
     start: Weights

@@ -36,15 +36,33 @@ def load_policy(job: TrainingJob, *, samples: bool = False) -> PreTrainedModel |
     scored, or if it `samples` on the left, where answers begin.
     """
     model = _load_policy(job)
+    if job.settings.lora is None or not job.settings.lora.dropout:
+        without_dropout(model)
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     tokenizer = load_tokenizer(job.start)
     sides: tuple[padding.Side, ...] = ("right", "left") if samples else ("right",)
     if not all(padding.bears_padding(bare, tokenizer, side) for side in sides):
         raise ModelError(
-            f"{job.start.location}: what this model says of a text depends on the padding beside it, so it can't "
-            "be trained in batches."
+            f"{job.start.location}: what this model says of a text depends on the padding beside it, so it "
+            "can't be trained in batches."
         )
     return model
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Switch off all dropout of a model, also that which its layers draw without a module for it.
+
+    Preference losses compare likelihoods of two models; noise in one of them would be taken for a difference.
+    The configuration that is saved stays as it is.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def _load_policy(job: TrainingJob) -> PreTrainedModel | PeftModel:

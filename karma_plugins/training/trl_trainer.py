@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from karma_plugins.errors import ParamsError
+from karma_plugins.errors import ModelError, ParamsError
 from karma_plugins.runtime import processes
 from karma_plugins.training import checkpoints, finite
-from karma_plugins.training.examples import encode
+from karma_plugins.training.examples import Example, encode
 from karma_plugins.training.policy import save, whole_state
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: Logs that a resumed run can't continue, or that say nothing about training.
 UNTOLD = frozenset({"epoch", "num_tokens", "total_flos", "train_loss", "train_runtime", "step_time"})
 LOG_STEPS = 10
+#: How far apart two log-probabilities of a token may be, in nats: by rounding, not by another output layer.
+CLOSE, CLOSE_16_BITS = 1e-3, 0.1
 #: A checkpoint's file of a reference that moves during training.
 REFERENCE = "reference.safetensors"
 
@@ -134,13 +137,14 @@ def fit(
     Raises TrainingError as soon as a loss, a gradient or a weight is not finite.
     """
     trainer.remove_callback(PrinterCallback)
+    example = encode(replace(job, pairs=job.pairs.head(1)))[0]
+    _check_likelihood(trainer, job, example)
     trainer.add_callback(_Finite(job, trainer))
     trainer.add_callback(_Pace(job, getattr(trainer, "ref_model", None) if _syncs(trainer) else None))
     last = checkpoints.latest(job.checkpoints)
     if last is not None and _syncs(trainer):
         _load_reference(trainer, last)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    example = encode(replace(job, pairs=job.pairs.head(1)))[0]
     finite.check_model(job, trainer.model, example.prompt + example.chosen, trainer.args.learning_rate)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     state = whole_state(trained)
@@ -149,6 +153,33 @@ def fit(
             trained = trained.merge_and_unload()
         save(trained, tokenizer, job.output, state)
     trainer.accelerator.wait_for_everyone()
+
+
+def _check_likelihood(trainer: Trainer, job: TrainingJob, example: Example) -> None:
+    """Raise ModelError where TRL would train other likelihoods than the model's own.
+
+    Its trainers compute them from the last hidden states, by what they know of a family's output layer.
+    """
+    import torch
+
+    model = trainer.model
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "fused_lm_head" not in inspect.signature(bare.forward, follow_wrapped=False).parameters:
+        return
+    ids = torch.tensor([example.prompt + example.chosen], device=bare.device)
+    labels = ids.clone()
+    labels[:, : len(example.prompt)] = -100
+    with torch.no_grad():
+        logits = bare.eval()(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1]
+        own = (logits.float() / getattr(trainer, "temperature", 1.0)).log_softmax(-1)
+        own = own.gather(-1, ids[0, len(example.prompt) :, None])[:, 0]
+        told = bare.train()(input_ids=ids, labels=labels, fused_lm_head=True).log_probs[0, -len(own) :]
+    apart = float((own - told.float()).abs().mean())
+    if not apart < (CLOSE if bare.dtype == torch.float32 else CLOSE_16_BITS):
+        raise ModelError(
+            f"{job.start.location}: TRL computes other likelihoods than this model, of family "
+            f"'{bare.config.model_type}', does (by {apart:.2g} nats a token). Use objective orpo."
+        )
 
 
 def _syncs(trainer: Trainer) -> bool:

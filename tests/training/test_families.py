@@ -47,6 +47,11 @@ def test_a_step_of_dpo(family, tmp_path):
         with pytest.raises(ModelError, match="depends on the padding beside it"):
             run(folder, tmp_path)
         return
+    if family == "recurrent_gemma":  # it caps its logits, which TRL does not know
+        with pytest.raises(ModelError, match="TRL computes other likelihoods than this model"):
+            run(folder, tmp_path)
+        assert run(folder, tmp_path / "orpo", "orpo").metrics["steps"] == 1
+        return
     result = run(folder, tmp_path)
     outcomes = examples._outcomes(pairs(4), load_tokenizer(weights), weights, None)
     rows = [outcome for outcome in outcomes if isinstance(outcome, examples.Example)]

@@ -241,7 +241,7 @@ def test_judges_reward_answers_in_place_of_a_reward_model(base, tmp_path, name):
 
     def score(answers):
         seen.update((answer.prompt_id, answer.reference) for answer in answers)
-        return [Verdict(min(1.0, answer.text.count("a") / 4)) for answer in answers]
+        return [Verdict(sum(letter.isascii() for letter in a.text[:4]) / 4) for a in answers]
 
     table = pairs(4)
     known = table.select(
@@ -280,5 +280,5 @@ def test_clear_stops(base, tmp_path):
     pytest.importorskip("torchrl")
     job = a_job(base, tmp_path, start=models.Weights(folder=str(base), quantisation="4bit"))
     ppo = objective("ppo")
-    with pytest.raises(ModelError, match="quantised weights make no reward model"):
+    with pytest.raises(ModelError, match="quantised weights can't be trained whole"):
         ppo.plugin.train(job, ppo.options)
