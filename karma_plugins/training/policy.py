@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from karma_plugins.errors import ModelError, ParamsError, did_you_mean
 from karma_plugins.models import padding
 from karma_plugins.models.loading import (
+    load_adapter,
     load_model,
     load_tokenizer,
-    with_adapter,
     write_generation_config,
 )
 
@@ -143,7 +143,7 @@ def _settle(config: Path) -> None:
 def _adapted(start: Weights, lora: LoraSettings, seed: int) -> PeftModel:
     bare = load_model(start.model_copy(update={"adapter": None}), for_training=True)
     if start.adapter is not None:
-        return with_adapter(bare, start, trainable=True)
+        return load_adapter(bare, start, trainable=True)
     return fresh_adapter(bare, lora, "CAUSAL_LM", seed)
 
 
