@@ -93,8 +93,8 @@ def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
         found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
     if "train" in document:
         training = params.load("train", params.TrainSection)
-        judges = [juror.judge for juror in rewarding(training, registry)]
-        found["train"] = [objective(training, registry), *judges]
+        rewards = [juror.judge for juror in rewarding(training, registry)]
+        found["train"] = [objective(training, registry), *rewards]
     if "evaluate" in document:
         section = params.load("evaluate", params.EvaluateSection)
         found["evaluate"] = [

@@ -56,6 +56,7 @@ class Reward:
         where that is so of all answers.
         """
         said = [[*answer[:-1]] if answer and answer[-1] in self.ends else [*answer] for answer in answers]
+        rewards: list[tuple[float | None, str | None]]
         if self.model is not None:
             whole = [[*self.prompts[n], *answer] for n, answer in zip(numbers, answers, strict=True)]
             values = [float(value) for value in self.model.rewards(whole)]

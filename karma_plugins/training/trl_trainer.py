@@ -197,7 +197,8 @@ class _Finite(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Stops a training whose loss, gradient or weights are no longer finite, before the step is taken."""
 
     def __init__(self, job: TrainingJob, trainer: Trainer) -> None:
-        self.job, self.losses = job, []
+        self.job = job
+        self.losses: list[torch.Tensor] = []
         step = trainer.training_step
 
         def watched(*args: Any, **kwargs: Any) -> Any:
