@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs, reachable
+from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -40,6 +40,7 @@ def check(registry: Registry) -> Findings:
     _sections(document, pipeline, findings)
     asked = _prompts(document, pipeline, made, findings)
     pool, generators = _models(document, registry, asked, made, findings)
+    weights.look(pool, asked, findings)
     used = _plugins(document, registry, made, findings)
     if generators:
         used["generate"] = generators

@@ -9,7 +9,6 @@ A path is one of
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from pydantic import SecretStr
 
 from karma_plugins.contracts import Endpoint, Messages, Model, Recorded, Weights
 from karma_plugins.errors import ModelError
+from karma_plugins.models.fingerprints import fingerprint
+from karma_plugins.models.folders import check_adapter, check_weights
 from karma_plugins.params import validate
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "recorded", "with_system_prompt",
 ]  # fmt: skip
 
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 RESPONSES = ("responses.parquet", "responses.jsonl")
 RECORDED_NAMES = (*RESPONSES, "scores.parquet")
 
@@ -57,7 +57,7 @@ def load(name: str, path: Path | str, *, where: str | None = None) -> Model:
     """Say what lies at a model's path.
 
     `where` is the key in params that names the path, if not `models.<name>.path`. Raises ModelError where
-    nothing lies there, where weights are pickled, or where a descriptor is wrong.
+    nothing lies there, where weights are pickled, cut short or not fetched, or where a descriptor is wrong.
     """
     path, where = Path(path), where or f"models.{name}.path"
     if path.is_dir():
@@ -71,21 +71,6 @@ def load(name: str, path: Path | str, *, where: str | None = None) -> Model:
     if path.suffix not in (".yaml", ".yml"):
         raise ModelError(f"{where}: '{path}' is neither a folder nor a descriptor (.yaml).")
     return Model(name, path, _descriptor(path))
-
-
-def check_weights(where: str, folder: Path) -> None:
-    """Raise ModelError unless a folder holds a config and weights as safetensors."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{where}: '{folder}' holds no config.json, so it is no folder of weights.")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-    if pickled:
-        raise ModelError(
-            f"{where}: '{folder}' holds pickled weights ({pickled[0]}), which can run "
-            "code when loaded. Save them as safetensors: model.save_pretrained(folder)."
-        )
-    raise ModelError(f"{where}: '{folder}' holds no *.safetensors.")
 
 
 def with_system_prompt(messages: Messages, system_prompt: str | None) -> list[dict[str, str]]:
@@ -102,17 +87,6 @@ def files(model: Model) -> list[Path]:
     if isinstance(model.source, Weights):
         named += [model.source.folder, model.source.adapter, model.source.chat_template]
     return [path for path in dict.fromkeys(Path(name) for name in named if name) if path.exists()]
-
-
-def fingerprint(path: Path) -> str:
-    """A digest of all bytes at a model's path (file or folder), whatever its place and times."""
-    digest = hashlib.blake2b(digest_size=16)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    return digest.hexdigest()
 
 
 def _descriptor(path: Path) -> Weights | Endpoint:
@@ -133,6 +107,8 @@ def _descriptor(path: Path) -> Weights | Endpoint:
         if not Path(weights.folder).is_dir():
             raise ModelError(f"{path}: folder '{weights.folder}' does not exist.")
         check_weights(str(path), Path(weights.folder))
+    if weights.adapter is not None and Path(weights.adapter).is_dir():
+        check_adapter(str(path), Path(weights.adapter))
     return weights
 
 
@@ -144,7 +120,8 @@ def aligned(base: Model, path: Path) -> Model:
     if not isinstance(base.source, Weights):
         raise ModelError(f"'{base.path}' holds no weights, so nothing was trained from it.")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        check_adapter("aligned", path)
         return Model("aligned", path, base.source.model_copy(update={"adapter": str(path)}))
     check_weights("aligned", path)
-    source = Weights(folder=str(path), system_prompt=base.source.system_prompt)
+    source = Weights(folder=str(path), system_prompt=base.source.system_prompt, date=base.source.date)
     return Model("aligned", path, source)
