@@ -290,15 +290,13 @@ def _disk(findings: Findings) -> None:
 
 def _pipeline() -> dict[str, Any]:
     """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    import yaml
-
     path = Path("dvc.yaml")
     if not path.is_file():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+        document = params.yaml.read(path) or {}
+    except params.yaml.YamlError as error:
+        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
     stages = document.get("stages") if isinstance(document, dict) else None
     return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 

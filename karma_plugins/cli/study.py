@@ -187,9 +187,12 @@ def _options(pairing: str, written: str) -> Iterator[str]:
 
 
 def _value(text: str) -> object:
-    import yaml
+    from karma_plugins.params import yaml
 
-    return yaml.safe_load(text)
+    try:
+        return yaml.parse(text)
+    except yaml.YamlError as error:
+        raise StudyError(f"--pairing: {text} is not readable as YAML ({error}).") from error
 
 
 def _bring_up_to_date(here: Path) -> None:
