@@ -18,7 +18,7 @@ from karma_plugins.checking import costs
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.registry import Bound, Registry, lock, selection
+from karma_plugins.registry import Bound, Registry, absent, lock, selection
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,6 +47,8 @@ def check(registry: Registry) -> Findings:
     _competencies(document, asked, findings)
     _training(document, made, findings)
     _interpolated(document, pipeline, findings)
+    for one in (one for bound in used.values() for one in bound):
+        findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound, dry=True)
     _tracking(findings)
@@ -178,7 +180,7 @@ def _plugins(
         used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
         for profiler in used["profile"]:
             tasks = {competency: names for competency, names in profile.tasks.items() if names}
-            if profiler.plugin.check is not None and not _awaited(profiler, made):
+            if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
                 findings.attempt(profiler.plugin.check, tasks, profiler.options)
     if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
         names = selection.metric_names(kinship)

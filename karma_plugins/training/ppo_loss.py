@@ -10,16 +10,16 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from karma_plugins.errors import PluginError
+from karma_plugins.errors import needs
 
 if TYPE_CHECKING:
     import torch
 
 
 def check_installed() -> None:
-    """Raise PluginError where torchrl is not installed."""
+    """Raise NotInstalledError where torchrl is not installed."""
     if find_spec("torchrl") is None:
-        raise PluginError("Objective 'ppo' needs torchrl. Install it: pip install 'karma-plugins[ppo]'.")
+        raise needs("torchrl", "Objective 'ppo'")
 
 
 def token_rewards(
