@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 #: Which extra of karma-plugins brings a package, by the name that is imported.
 EXTRAS: Mapping[str, str] = {
@@ -63,6 +64,13 @@ def install(package: str) -> str:
 def needs(package: str, who: str = "") -> NotInstalledError:
     """The error that says that `who` (or this command) needs a package that is not installed."""
     return NotInstalledError(f"{who or 'This'} needs {package}, which is not installed: {install(package)}")
+
+
+def require(who: str, *packages: str) -> None:
+    """Raise NotInstalledError for the first of some packages that `who` needs and that is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise needs(package, who)
 
 
 def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from karma_plugins.console import say
-from karma_plugins.errors import KarmaError, ParamsError
+from karma_plugins.errors import KarmaError, ParamsError, require
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
@@ -197,6 +197,7 @@ def _value(text: str) -> object:
 
 def _bring_up_to_date(here: Path) -> None:
     """Run what all experiments share once, before two workers would each run it."""
+    require("karma study", "dvc")
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=here, check=False)
     if done.returncode:
         raise StudyError("`dvc repro` failed, so there is nothing to experiment on. Mend that first.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from karma_plugins.contracts import KINDS, Judge, Options, Plugin
-from karma_plugins.errors import PluginError, did_you_mean, needs
+from karma_plugins.errors import PluginError, did_you_mean, require
 from karma_plugins.params import validate
 
 P = TypeVar("P", bound=Plugin)
@@ -58,9 +58,8 @@ class Bound(Generic[P]):
 
     def check_installed(self) -> None:
         """Raise NotInstalledError where a package is absent that the plugin needs."""
-        if lacking := absent(self.plugin):
-            kind = _singular(kind_name(type(self.plugin)))
-            raise needs(lacking, f"{kind.capitalize()} '{self.plugin.name}'")
+        kind = _singular(kind_name(type(self.plugin)))
+        require(f"{kind.capitalize()} '{self.plugin.name}'", *self.plugin.needs)
 
     @property
     def version(self) -> str:

@@ -19,12 +19,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from karma_plugins import lineage
-from karma_plugins.errors import needs
+from karma_plugins.errors import require
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking import tags
 from karma_plugins.tracking.courier import Courier
@@ -135,9 +134,7 @@ def stage(
     if os.environ.get("KARMA_TRACKING") == "off":
         yield StageRun()
         return
-    for package in ("dvc", "mlflow"):
-        if find_spec(package) is None:
-            raise needs(package, "Tracking a stage (KARMA_TRACKING=off goes without)")
+    require("Tracking a stage (KARMA_TRACKING=off goes without)", "dvc", "mlflow")
     root = lineage.project_root(pipeline)
     uid = uuid.uuid4().hex
     folder = records.spool(root) / uid

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from karma_plugins.errors import needs
+from karma_plugins.errors import require
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 def check_installed() -> None:
     """Raise NotInstalledError where torchrl is not installed."""
-    if find_spec("torchrl") is None:
-        raise needs("torchrl", "Objective 'ppo'")
+    require("Objective 'ppo'", "torchrl")
 
 
 def token_rewards(
