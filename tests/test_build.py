@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -64,3 +65,14 @@ def test_the_wheel_holds_the_package_and_what_karma_init_writes(repository: Path
 def test_the_sdist_holds_what_a_test_of_it_needs(repository: Path, sdist: Path) -> None:
     for name in ("stages/judge.py", "examples/recorded/stages/judge.py", "tests/conftest.py", "Makefile"):
         assert (sdist / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_no_link_of_the_index_page_leads_nowhere(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        page = archive.read(name).decode().partition("\n\n")[2]
+    assert "# karma-plugins" in page
+    assert "docs/architecture.md" in page
+    links = re.findall(r"\]\(([^)]+)\)", page)
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
