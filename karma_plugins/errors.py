@@ -66,10 +66,16 @@ def needs(package: str, who: str = "") -> NotInstalledError:
     return NotInstalledError(f"{who or 'This'} needs {package}, which is not installed: {install(package)}")
 
 
+def installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of that name (`trl/`, an export) is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def require(who: str, *packages: str) -> None:
     """Raise NotInstalledError for the first of some packages that `who` needs and that is not installed."""
     for package in packages:
-        if find_spec(package) is None:
+        if not installed(package):
             raise needs(package, who)
 
 
@@ -81,7 +87,7 @@ def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None
     package = (error.name or "").partition(".")[0]
     if not package or package == "karma_plugins":
         return None
-    if isinstance(error, ModuleNotFoundError) and error.name == package:
+    if not installed(package):
         return needs(package, who)
     said = " ".join(str(error).partition(" (")[0].split())
     return NotInstalledError(

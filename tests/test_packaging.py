@@ -38,7 +38,7 @@ def distributions(requirements: list[str]) -> set[str]:
 
 def imported(*folders: Path) -> dict[str, str]:
     """Top-level packages that Python files import anywhere in them, each with one place."""
-    ours = {"karma_plugins", "stages", "tests", "karma_demo", "_pytest"}
+    ours = {"karma_plugins", "stages", "tests", "karma_demo", "_pytest", "their_folder"}
     places: dict[str, str] = {}
     files = [f for folder in folders for f in ([folder] if folder.is_file() else folder.rglob("*.py"))]
     for file in sorted(files):
@@ -211,6 +211,24 @@ def test_a_judges_absent_package_is_no_verdict(capsys: pytest.CaptureFixture[str
     assert told.splitlines() == [
         "Error: This needs torch, which is not installed: pip install 'karma-plugins[models]'"
     ]
+
+
+def test_a_folder_of_that_name_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m stages.train` looks into the repository first, where exports may lie in a folder `trl`."""
+    (tmp_path / "their_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    judge = Judge(name="own", score=lambda answers, options: [], needs=("their_folder",))
+    with pytest.raises(NotInstalledError, match="pip install their-folder$"):
+        Bound("own", judge, judge.options(), Origin("karma-own", "1.0", "own")).check_installed()
+
+    def run() -> None:
+        from their_folder import Something  # noqa: F401
+
+    with pytest.raises(SystemExit):
+        guard(run)
+    assert "This needs their_folder, which is not installed" in capsys.readouterr().err
 
 
 def test_another_distributions_absent_package_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

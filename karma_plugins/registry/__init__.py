@@ -7,12 +7,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from karma_plugins.contracts import KINDS, Judge, Options, Plugin
-from karma_plugins.errors import PluginError, did_you_mean, require
+from karma_plugins.errors import PluginError, did_you_mean, installed, require
 from karma_plugins.params import validate
 
 P = TypeVar("P", bound=Plugin)
@@ -152,7 +151,7 @@ class Registry:
 
 def absent(plugin: Plugin) -> str | None:
     """The first package that a plugin needs and that is not installed; null where all are."""
-    return next((package for package in plugin.needs if find_spec(package) is None), None)
+    return next((package for package in plugin.needs if not installed(package)), None)
 
 
 def kind_name(kind: type[Plugin]) -> str:
