@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from karma_plugins.errors import EXTRAS, NotInstalledError, install, installed
+from karma_plugins.errors import EXTRAS, NotInstalledError, installed
 
 pytest_plugins = ["tests.lineage.two_stages"]
 
@@ -28,9 +28,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         return (yield)
     except (NotInstalledError, ModuleNotFoundError) as error:
-        absent = [name for name in EXTRAS if not installed(name) and re.search(rf"\b{name}\b", str(error))]
+        optional = [*EXTRAS, "lmsim"]
+        absent = [name for name in optional if not installed(name) and re.search(rf"\b{name}\b", str(error))]
         if absent:
-            pytest.skip(f"{absent[0]} is not installed: {install(absent[0])}")
+            pytest.skip(f"{absent[0]} is not installed")
         raise
 
 
