@@ -103,4 +103,12 @@ def _reads(options: LikelihoodOptions) -> list[Path]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `likelihood`."""
-    return [Judge(name="likelihood", options=LikelihoodOptions, score=score, reads=_reads)]
+    return [
+        Judge(
+            name="likelihood",
+            options=LikelihoodOptions,
+            score=score,
+            reads=_reads,
+            needs=("torch", "transformers"),
+        )
+    ]
