@@ -329,13 +329,15 @@ class Plugin:
     made for.
 
     `reads(options)`, where given, names the files and folders whose bytes decide its results (a model, a
-    template, a folder of tasks).
+    template, a folder of tasks). `needs` names packages, as they are imported, without which the plugin can't
+    work: `karma plugins` shows it as not installed where one is absent, and no stage begins with it.
     """
 
     name: str
     options: type[Options] = field(default=Options)
     api: int = API_VERSION
     reads: Callable[[Any], Sequence[Path]] | None = None
+    needs: Sequence[str] = ()
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

@@ -19,16 +19,24 @@ def look(pool: Mapping[str, Model | None], asked: pl.DataFrame | None, findings:
     """Note a tokenizer that can't pad or has no chat template, and prompts that the template refuses.
 
     `pool` holds the candidates by name, `asked` is table `prompts` where it could be read. A model of a hub
-    is looked at where nothing may be fetched: then it must be there already.
+    is looked at where it was fetched already.
     """
     if find_spec("transformers") is None:
         return
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
     for name, model in pool.items():
         source = model.source if model is not None else None
-        if isinstance(source, models.Weights) and (source.folder is not None or HF_HUB_OFFLINE):
+        if isinstance(source, models.Weights) and _is_here(source):
             findings.attempt(_template, name, source, asked, findings)
+
+
+def _is_here(source: models.Weights) -> bool:
+    if source.hub is None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(
+        try_to_load_from_cache(source.hub, "tokenizer_config.json", revision=source.revision), str
+    )
 
 
 def _template(name: str, source: models.Weights, asked: pl.DataFrame | None, findings: Findings) -> None:

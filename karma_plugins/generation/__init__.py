@@ -11,7 +11,7 @@ import polars as pl
 
 from karma_plugins import models
 from karma_plugins.contracts import Completion, Generator, Model, Report, Request
-from karma_plugins.errors import EmptyResultError, KarmaError, PluginError
+from karma_plugins.errors import EmptyResultError, KarmaError, PluginError, not_installed
 from karma_plugins.params import GenerateSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime.progress import progress
@@ -196,6 +196,8 @@ def _blame(generator: Bound[Generator], model: Model) -> Iterator[None]:
     except KarmaError:
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (told := not_installed(error, _who(generator, model))):
+            raise told from error
         raise PluginError(
             f"{_who(generator, model)} failed with {type(error).__name__}: {error}. "
             "KARMA_DEBUG=1 shows where."

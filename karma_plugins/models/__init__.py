@@ -20,7 +20,7 @@ from karma_plugins.contracts import Endpoint, Messages, Model, Recorded, Weights
 from karma_plugins.errors import ModelError
 from karma_plugins.models.fingerprints import fingerprint
 from karma_plugins.models.folders import check_adapter, check_weights
-from karma_plugins.params import validate
+from karma_plugins.params import validate, yaml
 
 __all__ = [
     "Endpoint", "Recorded", "Weights", "aligned", "api_key", "check_weights", "files", "fingerprint", "load",
@@ -90,12 +90,10 @@ def files(model: Model) -> list[Path]:
 
 
 def _descriptor(path: Path) -> Weights | Endpoint:
-    import yaml
-
     try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
+        found: Any = yaml.read(path)
+    except yaml.YamlError as error:
+        raise ModelError(f"{path}: not readable as YAML ({error}).") from error
     if not isinstance(found, Mapping):
         raise ModelError(f"{path}: a descriptor is a mapping with 'hub', 'folder' or 'endpoint'.")
     if "endpoint" in found:

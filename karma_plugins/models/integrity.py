@@ -43,7 +43,7 @@ def check_loaded(what: str, info: Mapping[str, Any]) -> None:
         return
     raise ModelError(
         f"{what}: its files do not hold the model of its config.json ({'; '.join(faults)}). "
-        f"{_cure(missing, unexpected)}"
+        f"{_cure(missing, [*unexpected, *shapes])}"
     )
 
 
@@ -91,13 +91,13 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
-def _cure(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+def _cure(missing: Sequence[str], strange: Sequence[str]) -> str:
     for wrapper, maker in WRAPPERS.items():
-        if unexpected and all(name.startswith(wrapper) for name in unexpected):
+        if strange and all(name.startswith(wrapper) for name in strange):
             return (
                 f"Its names begin with '{wrapper}', as {maker} saves them: save the model inside "
                 "with `save_pretrained`."
             )
-    if missing and not unexpected:
+    if missing and not strange:
         return "Fetch or save it again, with all its shards."
     return "Save it again with `save_pretrained`, with the config.json that belongs to its weights."

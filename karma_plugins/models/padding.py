@@ -1,7 +1,8 @@
 """Rows of unequal length side by side: padding that changes no row's scores, or none at all.
 
 Most families are indifferent to padding that the attention mask hides; some are not, on one side or on both.
-Which kind a loaded model is of is tried out once, on a few tokens, rather than known by its name.
+Which kind a loaded model is of is tried out once, on a few tokens, rather than known by its name; so is
+whether it is causal.
 """
 
 from __future__ import annotations
@@ -37,6 +38,20 @@ def bears_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, si
     if side not in known:
         known[side] = _try(model, side, tokenizer)
     return known[side]
+
+
+def is_causal(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether what one forward pass says of a token depends on those before it alone."""
+    import torch
+
+    known = _tried.setdefault(model, {})
+    if "causal" not in known:
+        short, long = _rows(model, tokenizer)
+        with torch.inference_mode():
+            ids = torch.tensor([short + long], device=model.device)
+            whole, part = (model(input_ids=i).logits[0, :SHORT].float() for i in (ids, ids[:, :SHORT]))
+        known["causal"] = float((whole - part).abs().max()) <= _bound(model, part)
+    return known["causal"]
 
 
 def in_batches(lengths: Sequence[int], size: int, *, padded: bool) -> Iterator[slice]:
@@ -104,21 +119,27 @@ def _try(model: PreTrainedModel, side: Side, tokenizer: PreTrainedTokenizerBase)
     said = _generated if side == "left" else _scored
     short, long = _rows(model, tokenizer)
     pad = filler(model, tokenizer)
-    coarse = model.dtype in (torch.float16, torch.bfloat16)
     with torch.inference_mode():
         try:
             alone, tokens = said(model, [short], pad)
             beside, others = said(model, [short, long], pad)
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
             return False  # it can't be padded; where it can't be asked at all, that is said when it is asked
-    spread = float(alone.std()) if alone.numel() > 1 else max(float(alone.abs().max()), 0.1)
-    bound = (ROUNDING_16_BITS if coarse else ROUNDING) * spread
+    bound = _bound(model, alone)
     for step in range(alone.shape[0]):
         if float((alone[step] - beside[step]).abs().max()) > bound:
             return False
         if tokens[step] != others[step]:
             break  # a tie within rounding: from here on the two say different things
     return True
+
+
+def _bound(model: PreTrainedModel, logits: torch.Tensor) -> float:
+    """How far apart rounding alone may bring two of such logits."""
+    import torch
+
+    spread = float(logits.std()) if logits.numel() > 1 else max(float(logits.abs().max()), 0.1)
+    return (ROUNDING_16_BITS if model.dtype in (torch.float16, torch.bfloat16) else ROUNDING) * spread
 
 
 def _rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -61,6 +61,11 @@ def generate(model: Model, requests: Sequence[Request], options: TransformersOpt
         )
     weights, tokenizer = loading.loaded(model.source)
     templates.check_chat_template(tokenizer, model.source)
+    if getattr(weights.config, "is_decoder", None) is False and not padding.is_causal(weights, tokenizer):
+        raise ModelError(
+            f"models.{model.name}: '{model.source.location}' is an encoder (is_decoder: false), which can't "
+            "continue a text. Name a causal language model."
+        )
     rows, completions = _encode(requests, model.source, weights, tokenizer, options)
     with torch.inference_mode():
         for batch in _batches(rows, weights, tokenizer, options.batch_size):

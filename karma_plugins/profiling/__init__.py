@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from karma_plugins.contracts import Model, Profile, Profiler
-from karma_plugins.errors import KarmaError, ParamsError, PluginError, TableError
+from karma_plugins.errors import KarmaError, ParamsError, PluginError, TableError, not_installed
 from karma_plugins.registry import Bound
 from karma_plugins.schemas import ITEMS, SCORES, Schema
 from karma_plugins.tables import check
@@ -29,6 +29,8 @@ def profile(model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequenc
     except KarmaError:
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (told := not_installed(error, who)):
+            raise told from error
         raise PluginError(
             f"{who} failed with {type(error).__name__}: {error}. KARMA_DEBUG=1 shows where."
         ) from error

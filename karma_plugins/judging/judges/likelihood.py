@@ -33,9 +33,9 @@ def score(answers: Sequence[Answer], options: LikelihoodOptions) -> list[Verdict
     probabilities, the end token included.
 
     An answer that is longer than the model takes is a failure, never cut. Raises ModelError where the model
-    can't be loaded or has no chat template.
+    can't be loaded has no chat template, or is not causal.
     """
-    from karma_plugins.models import loading, scoring, templates
+    from karma_plugins.models import loading, padding, scoring, templates
 
     source = _model(options.model).source
     if not isinstance(source, models.Weights):
@@ -45,6 +45,11 @@ def score(answers: Sequence[Answer], options: LikelihoodOptions) -> list[Verdict
         )
     model, tokenizer = loading.loaded(source, for_scores=True)
     templates.check_chat_template(tokenizer, source)
+    if not padding.is_causal(model, tokenizer):
+        raise ModelError(
+            f"judge 'likelihood': '{options.model}' is no causal language model: what it says of a token "
+            "depends on those after it. Name one that is."
+        )
     verdicts: dict[int, Verdict] = {}
     rows: dict[int, tuple[list[int], int]] = {}
     for i, answer in enumerate(answers):
@@ -98,4 +103,12 @@ def _reads(options: LikelihoodOptions) -> list[Path]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `likelihood`."""
-    return [Judge(name="likelihood", options=LikelihoodOptions, score=score, reads=_reads)]
+    return [
+        Judge(
+            name="likelihood",
+            options=LikelihoodOptions,
+            score=score,
+            reads=_reads,
+            needs=("torch", "transformers"),
+        )
+    ]

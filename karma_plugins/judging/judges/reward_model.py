@@ -90,4 +90,12 @@ def _reads(options: RewardModelOptions) -> list[Path]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `reward-model`."""
-    return [Judge(name="reward-model", options=RewardModelOptions, score=score, reads=_reads)]
+    return [
+        Judge(
+            name="reward-model",
+            options=RewardModelOptions,
+            score=score,
+            reads=_reads,
+            needs=("torch", "transformers"),
+        )
+    ]

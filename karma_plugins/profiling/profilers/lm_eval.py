@@ -61,7 +61,16 @@ class LmEvalOptions(Options):
 @hookimpl
 def karma_register_profilers() -> Sequence[Profiler]:
     """Register this profiler."""
-    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile, check=check, reads=_reads)]
+    return [
+        Profiler(
+            name="lm-eval",
+            options=LmEvalOptions,
+            profile=profile,
+            check=check,
+            reads=_reads,
+            needs=("lm_eval", "torch"),
+        )
+    ]
 
 
 def _reads(options: LmEvalOptions) -> list[Path]:

@@ -173,4 +173,4 @@ def _trainer() -> type[DPOTrainer]:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `dpo`."""
-    return [Objective(name="dpo", options=DpoOptions, train=train)]
+    return [Objective(name="dpo", options=DpoOptions, train=train, needs=("trl",))]

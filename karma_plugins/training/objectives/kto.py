@@ -117,4 +117,4 @@ def _trainer() -> type[KTOTrainer]:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `kto`."""
-    return [Objective(name="kto", options=KtoOptions, train=train)]
+    return [Objective(name="kto", options=KtoOptions, train=train, needs=("trl",))]

@@ -91,4 +91,4 @@ def _trainer(prompt_loss: bool) -> type[ORPOTrainer]:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `orpo`."""
-    return [Objective(name="orpo", options=OrpoOptions, train=train)]
+    return [Objective(name="orpo", options=OrpoOptions, train=train, needs=("trl",))]

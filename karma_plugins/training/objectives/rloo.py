@@ -152,4 +152,4 @@ def _trainer(rewarded: Reward, ends: Sequence[int], length: int) -> type[RLOOTra
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `rloo`."""
-    return [Objective(name="rloo", options=RlooOptions, train=train)]
+    return [Objective(name="rloo", options=RlooOptions, train=train, needs=("trl",))]
