@@ -348,7 +348,7 @@ def test_prompts_that_leave_no_room_are_counted_and_steps_are_planned_without_th
     assert counts == {
         "pairs": 5,
         "pairs/given": 8,
-        "pairs/cut": 0,
+        "pairs/cut": 1,
         "pairs/dropped": 3,
         "pairs/dropped/prompt-too-long": 3,
         "steps": 2,
