@@ -54,6 +54,15 @@ def read_verdicts(folder: Path) -> Verdicts:
     return Verdicts(*found)
 
 
+def read_all_verdicts(folders: Iterable[Path]) -> Verdicts:
+    """What stage judge wrote into these folders, one judge's below the other's."""
+    places = list(folders)
+    return Verdicts(
+        read_all([folder / "judgements.parquet" for folder in places], JUDGEMENTS),
+        read_all([folder / "comparisons.parquet" for folder in places], COMPARISONS),
+    )
+
+
 def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
     """Check a table, sort it by its key, and write it whole or not at all."""
     path = Path(path)

@@ -35,17 +35,19 @@ def forecast(
     findings.forecast.append(f"{each * len(pool)} answers: {told}")
     longest = _candidates(document, pool, asked, registry, findings)
     answers = samples * len(pool)
-    pairs = train.height * answers * (answers - 1) // 2
-    for judge in used.get("judge", ()):
+    judges = used.get("judge", ())
+    section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
+    entries = {} if section is None else section.judges
+    for judge in judges:
         if judge.plugin.score is not None:
             findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
-        if judge.plugin.compare is not None:
-            findings.forecast.append(
-                f"judge {judge.name}: at most {pairs} pairs to compare, those of kin models, in both orders"
-            )
-    judges = used.get("judge", ())
-    if judges and (settings := findings.attempt(params.load, "judge", params.JudgeSection)):
-        _judges("judge", judges, train, longest, made, findings, both_orders=settings.both_orders)
+        if judge.plugin.compare is not None and judge.name in entries:
+            entry = entries[judge.name]
+            pairs = train.height * entry.pairs_of(answers)
+            orders = "both orders" if entry.both_orders else "one order"
+            findings.forecast.append(f"judge {judge.name}: at most {pairs} pairs to compare, in {orders}")
+    _judges("judge", judges, entries, train, longest, made, findings)
+    pairs = train.height * answers * (answers - 1) // 2
     findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
     _evaluation(used.get("evaluate", ()), asked, made, findings)
 
@@ -87,25 +89,26 @@ def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path]
     prompts = evaluation.heldout(asked, settings)
     longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
     judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
-    _judges("evaluate", judges, prompts, [longest] * (2 * settings.samples), made, findings, both_orders=True)
+    _judges(
+        "evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), made, findings
+    )
 
 
 def _judges(
     stage: str,
     judges: Sequence[Bound[Any]],
+    entries: Mapping[str, params.JudgeEntry],
     prompts: pl.DataFrame,
     longest: list[int],
     made: set[Path],
     findings: Findings,
-    *,
-    both_orders: bool,
 ) -> None:
     """Forecast a stage's LLM judges behind endpoints; fewer and shorter answers than are feared may come."""
     label = "judge" if stage == "judge" else f"{stage}, judge"
     for bound in judges:
-        if is_made(getattr(bound.options, "model", ""), made):
+        if is_made(getattr(bound.options, "model", ""), made) or bound.name not in entries:
             continue
-        found = findings.attempt(forecasts.judge, bound, prompts, longest, both_orders=both_orders)
+        found = findings.attempt(forecasts.judge, bound, entries[bound.name], prompts, longest)
         if found is None:
             continue
         findings.attempt(models.api_key, found.endpoint)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins.params import JudgeSection
+from karma_plugins.params import JurySection
 from karma_plugins.schemas import REWARDS
 
 Array = NDArray[np.float64]
@@ -42,15 +42,13 @@ def ballot(
     judgements: pl.DataFrame,
     settled: Mapping[str, pl.DataFrame],
     judges: Sequence[str],
-    settings: JudgeSection,
+    settings: JurySection,
 ) -> Ballot:
     """Gather every judge's scores, aligned within the prompt as `settings.align` says.
 
     A judge that scored any answer speaks by its scores, any other by its settled pairs.
     """
-    rows = answers.select(
-        "prompt_id", "response_id", "model", length=pl.col("text").str.len_chars().cast(pl.Int64)
-    ).sort("prompt_id", "response_id")
+    rows = answers.select("prompt_id", "response_id", "model", "length").sort("prompt_id", "response_id")
     prompt = rows["prompt_id"].rle_id().cast(pl.Int64).to_numpy()
     names = tuple(sorted(judges))
     from_pairs = win_share if settings.comparisons == "win-share" else bradley_terry

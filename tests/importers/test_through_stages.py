@@ -29,7 +29,8 @@ def pairs(
             "profile": {"profiler": "recorded"},
             "kinship": {"metric": "capability"},
             "generate": {"samples": 1},
-            "judge": {"judges": {judge: {"plugin": "recorded"} for judge in judges}},
+            "judge": {"judges": {judge: {"plugin": "recorded", "reads": "imported/verdicts"} for judge in judges}},
+            "jury": {},
             "curriculum": curriculum,
         }
         commands = [
@@ -37,7 +38,8 @@ def pairs(
             *(f"python -m stages.profile {model}" for model in models),
             "python -m stages.kinship",
             *(f"python -m stages.generate {model}" for model in models),
-            "python -m stages.judge --recorded imported/verdicts",
+            *(f"python -m stages.judge {judge}" for judge in judges),
+            "python -m stages.jury",
             "python -m stages.curriculum",
         ]
         recorded_pipeline.run(commands, settings)

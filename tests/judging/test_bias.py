@@ -12,8 +12,8 @@ import pytest
 
 from karma_plugins.contracts import Answer, AnswerPair
 from karma_plugins.errors import ParamsError
-from karma_plugins.judging import Judged, judge
 from karma_plugins.judging.bias import cohen_kappa, krippendorff_alpha, wilson
+from karma_plugins.judging.deciding import Judged
 from tests.judging import jury_cases as cases
 
 MODELS = tuple(f"m{i}" for i in range(6))
@@ -75,8 +75,8 @@ def comparer(
     return lambda pairs, _: [verdict(pair) for pair in pairs]
 
 
-def run(*jury: cases.Juror, **how: Any) -> Judged:
-    return judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), cases.settings(**how))
+def run(*jury: cases.Seat, **how: Any) -> Judged:
+    return cases.judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), cases.settings(**how))
 
 
 def habit(done: Judged, measure: str, of: str | None, detail: str | None = None) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_nepotism_without_a_second_judge_is_no_number() -> None:
 
 
 def test_kin_of_nobody_is_an_error() -> None:
-    with pytest.raises(ParamsError, match=r"vain\.kin_to: no candidate is called 'm00'\. Did you mean 'm0'"):
+    with pytest.raises(ParamsError, match=r"kin_to\.vain: no candidate is called 'm00'\. Did you mean 'm0'"):
         run(cases.juror("vain", score=scorer("vain"), kin_to="m00"))
 
 

@@ -12,7 +12,7 @@ import pytest
 from karma_plugins import tables
 from karma_plugins.contracts import Answer, AnswerPair, Verdict, Verdicts
 from karma_plugins.errors import ParamsError, PluginError, TableError
-from karma_plugins.judging import Judged, judge
+from karma_plugins.judging.deciding import Judged
 from karma_plugins.judging.judges.recorded import karma_register_judges as recorded_judges
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, REWARDS
 from tests.judging import jury_cases as cases
@@ -27,10 +27,10 @@ def pool(prompts: int = 3) -> pl.DataFrame:
 
 
 def run(
-    *jury: cases.Juror, responses: pl.DataFrame | None = None, prompts: int = 3, **kwargs: object
+    *jury: cases.Seat, responses: pl.DataFrame | None = None, prompts: int = 3, **kwargs: object
 ) -> Judged:
     settings = kwargs.pop("settings", None) or cases.settings()
-    return judge(
+    return cases.judge(
         cases.prompts(prompts), pool(prompts) if responses is None else responses,
         kwargs.pop("kinship", None), list(jury), settings, **kwargs,
     )  # fmt: skip
@@ -198,9 +198,9 @@ def test_order_of_answers_prompts_and_judges_changes_no_byte() -> None:
     ]
     prompts, answers = cases.prompts(20), pool(20)
     for how in ({}, {"align": "z-score"}, {"align": "rank", "comparisons": "bradley-terry"}):
-        first = judge(prompts, answers, None, jury, cases.settings(**how))
-        again = judge(prompts.reverse(), answers.sample(fraction=1, shuffle=True, seed=3), None, jury[::-1],
-                      cases.settings(**how, shard=7))  # fmt: skip
+        first = cases.judge(prompts, answers, None, jury, cases.settings(**how))
+        shuffled = answers.sample(fraction=1, shuffle=True, seed=3)
+        again = cases.judge(prompts.reverse(), shuffled, None, jury[::-1], cases.settings(**how, shard=7))
         assert again.rewards.equals(first.rewards)
         assert again.judgements.equals(first.judgements)
 
@@ -252,8 +252,8 @@ def test_a_jury_needs_weight_and_names_of_its_own() -> None:
 # --- recorded verdicts --------------------------------------------------------------------------------------
 
 
-def recorded(*, annotator: str | None = None, name: str = "gpt4") -> cases.Juror:
-    return cases.Juror(cases.bound(RECORDED, RECORDED.options(annotator=annotator), name))
+def recorded(*, annotator: str | None = None, name: str = "gpt4") -> cases.Seat:
+    return cases.Seat(cases.bound(RECORDED, RECORDED.options(annotator=annotator), name))
 
 
 def verdicts() -> Verdicts:

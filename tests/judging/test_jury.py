@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from karma_plugins.contracts import Verdicts
-from karma_plugins.judging import judge
 from karma_plugins.judging.judges.recorded import karma_register_judges as recorded_judges
 from karma_plugins.judging.jury import bradley_terry, settle, win_share
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS
@@ -28,10 +27,10 @@ def rewarded(
     answers = cases.responses(("p0000", m, f"{m} says") for m in MODELS)
     rows = [("p0000", cases.rid("p0000", m), j, s) for j, scores in votes.items() for m, s in scores.items()]
     jury = [
-        cases.Juror(cases.bound(RECORDED, RECORDED.options(annotator=j), j), (weights or {}).get(j, 1.0))
+        cases.Seat(cases.bound(RECORDED, RECORDED.options(annotator=j), j), (weights or {}).get(j, 1.0))
         for j in votes
     ]
-    done = judge(
+    done = cases.judge(
         cases.prompts(1), answers, None, jury, cases.settings(**how),
         recorded=Verdicts(cases.judgements(rows), COMPARISONS.empty()),
     )  # fmt: skip
@@ -133,9 +132,9 @@ def test_bradley_terry_stays_within_bounds_where_one_always_wins() -> None:
 
 
 def test_no_verdict_at_all_gives_no_reward() -> None:
-    done = judge(
+    done = cases.judge(
         cases.prompts(1), cases.responses([("p0000", "amber", "hm")]), None,
-        [cases.Juror(cases.bound(RECORDED), 1.0)], cases.settings(),
+        [cases.Seat(cases.bound(RECORDED), 1.0)], cases.settings(),
         recorded=Verdicts(JUDGEMENTS.empty(), COMPARISONS.empty()),
     )  # fmt: skip
     assert done.rewards.is_empty()

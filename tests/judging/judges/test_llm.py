@@ -14,7 +14,7 @@ import pytest
 
 from karma_plugins.contracts import Answer, AnswerPair, Verdict
 from karma_plugins.errors import ModelError, ParamsError, PluginError
-from karma_plugins.judging import judge, llm, templates
+from karma_plugins.judging import llm, templates
 from karma_plugins.judging.judges import llm_pairwise, llm_rubric
 from karma_plugins.judging.judges.llm_pairwise import LlmPairwiseOptions, compare
 from karma_plugins.judging.judges.llm_rubric import ASPECTS, LlmRubricOptions, score
@@ -219,8 +219,8 @@ def test_pairs_in_both_orders_through_judging(server: Server) -> None:
     plugin = llm_pairwise.karma_register_judges()[0]
     options = plugin.options(model=str(server.descriptor))
     answers = cases.responses([("p0000", "amber", "a"), ("p0000", "birch", "b"), ("p0000", "cedar", "tie")])
-    done = judge(
-        cases.prompts(1), answers, None, [cases.Juror(cases.bound(plugin, options))], cases.settings()
+    done = cases.judge(
+        cases.prompts(1), answers, None, [cases.Seat(cases.bound(plugin, options))], cases.settings()
     )
     assert done.comparisons.height == len(server.asked) == 6
     rewards = dict(done.rewards.join(answers, on="response_id").select("model", "reward").iter_rows())
