@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from karma_plugins.contracts import Answer, AnswerPair, Judge, Report, Verdict, Verdicts
-from karma_plugins.judging.answers import IDENTICAL, gathered, pairs
+from karma_plugins.judging.answers import IDENTICAL, gathered
+from karma_plugins.judging.pairs import kin_models, pairs
 from karma_plugins.judging.recalling import recalled
 from karma_plugins.judging.verdicts import (
     SKIPPED,
@@ -49,7 +50,8 @@ def hear(
     """What one judge says about the answers in table `responses`: tables `judgements` and `comparisons`.
 
     `kinship` says whose answers a pairwise judge compares (null: anybody's). A failure ends as a row
-    with status `failed` and a reason. Raises TableError where a response belongs to no prompt, and whatever KarmaError the judge raises about its options.
+    with status `failed` and a reason. Raises TableError where a response belongs to no prompt, and whatever
+    KarmaError the judge raises about its options.
     """
     answers = gathered(prompts, responses)
     hearing = Hearing(answers, entry.shard, shards or NoShards(), report)
@@ -57,7 +59,10 @@ def hear(
     if judge.plugin.score is not None:
         judgements.append(scored(judge, judge.plugin.score, hearing))
     if judge.plugin.compare is not None:
-        comparisons.append(compared(judge, judge.plugin.compare, pairs(answers, kinship, entry), hearing))
+        kin = None
+        if kinship is not None and entry.kin_radius < 1:
+            kin = kin_models(kinship, answers["model"], prompts["competency"], entry.kin_radius)
+        comparisons.append(compared(judge, judge.plugin.compare, pairs(answers, kin, entry), hearing))
     if judge.plugin.recall is not None:
         recall = recalled(judge, judge.plugin.recall, answers, recorded)
         judgements.append(recall.judgements)

@@ -106,7 +106,7 @@ def test_judges_behind_an_endpoint(pipeline: Path) -> None:
 
 
 def test_judges_of_the_evaluation(pipeline: Path) -> None:
-    """One held-out prompt, two samples by two models: four answers to rate, four of six pairs in two orders."""
+    """One held-out prompt, two samples by two models: four answers to rate, four pairs in two orders."""
     shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 5}}
     judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", **shared}}
     document = yaml.safe_load(Path("params.yaml").read_text())

@@ -29,7 +29,7 @@ def pairs(
             "profile": {"profiler": "recorded"},
             "kinship": {"metric": "capability"},
             "generate": {"samples": 1},
-            "judge": {"judges": {judge: {"plugin": "recorded", "reads": "imported/verdicts"} for judge in judges}},
+            "judge": {"judges": {j: {"plugin": "recorded", "reads": "imported/verdicts"} for j in judges}},
             "jury": {},
             "curriculum": curriculum,
         }

@@ -165,7 +165,7 @@ def test_pairwise_judges_compare_kin_only() -> None:
         cases.juror("kin", compare=compare),
         responses=twice,
         kinship=kinship,
-        settings=cases.settings(kin_radius=0.3),
+        settings=cases.settings(kin_radius=0.3, compare_per_prompt=None),
     )
     same = [frozenset((m,)) for m in MODELS]
     assert asked == {frozenset(("amber", "birch")), frozenset(("birch", "cedar")), *same}
