@@ -1,7 +1,7 @@
 """Which pairs of answers a pairwise judge is asked about: of kin models, a few to a prompt, spread by chance.
 
-The rule: of a prompt's pairs, one is taken after another until there are `compare_per_prompt`; each time the one
-whose two answers stand in the fewest pairs so far (of both together), and among equals the one of the lowest
+The rule: of a prompt's pairs, one is taken after another until there are `compare_per_prompt`; each time the
+one whose two answers stand in the fewest pairs so far (both together), and among equals the one of the lowest
 noise, which belongs to `compare_seed` and the two response ids. Pairs that no judge is asked about (the same
 text twice, an answer without text) come last.
 """
@@ -24,7 +24,7 @@ def pairs(answers: pl.DataFrame, kin: pl.DataFrame | None, entry: JudgeEntry) ->
     """The pairs of answers to one prompt that are compared, once for each order shown.
 
     `answers` are those of whole prompts, sorted; `kin` says who is kin (see `kin_models`; null: everybody).
-    Columns prompt_id, response_a, response_b (a < b), order, row_a, row_b (places in `answers`), unfit (as of answers).
+    Columns prompt_id, response_a, response_b (a < b), order, row_a, row_b (places in `answers`) and unfit.
     """
     every = _formed(answers, kin)
     chosen = _spread(every, answers["response_id"], entry)

@@ -76,7 +76,8 @@ def comparer(
 
 
 def run(*jury: cases.Seat, **how: Any) -> Judged:
-    return cases.judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), cases.settings(compare_per_prompt=None, **how))
+    settings = cases.settings(compare_per_prompt=None, **how)
+    return cases.judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), settings)
 
 
 def habit(done: Judged, measure: str, of: str | None, detail: str | None = None) -> dict[str, Any]:
