@@ -39,12 +39,12 @@ def main(
         perplexed = curriculum.perplexity_judges(settings, judges)
         made = curriculum.build(
             tables.read(prompts, schemas.PROMPTS),
-            tables.read_all(files, schemas.RESPONSES),
-            tables.read(jury / "rewards.parquet", schemas.REWARDS),
+            tables.scan_all(files, schemas.RESPONSES),
+            tables.scan(jury / "rewards.parquet", schemas.REWARDS),
             tables.read(kinship, schemas.KINSHIP),
             pairing,
             settings,
-            tables.read_all([verdicts / j / "judgements.parquet" for j in perplexed], schemas.JUDGEMENTS),
+            tables.scan_all([verdicts / j / "judgements.parquet" for j in perplexed], schemas.JUDGEMENTS),
         )
         bias = tables.read(jury / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, jury / "rewards.parquet", kinship]

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from karma_plugins import console, manager, params, schemas, tables
-from karma_plugins.judging.hearing import hear, summary
+from karma_plugins.judging.hearing import heard, summary
 from karma_plugins.registry import selection
 from karma_plugins.staging import kept, running, watched
 
@@ -26,9 +26,9 @@ def main(judge: str, prompts: Path, responses: Path, kinship: Path, out: Path) -
     settings, folder = params.JudgeSection(judges={judge: entry}), out / judge
     inputs = [prompts, responses, *read]
     with running("judge", settings, [bound], item=judge, inputs=inputs, outs=[folder]) as run:
-        verdicts = hear(
+        verdicts = heard(
             tables.read(prompts, schemas.PROMPTS),
-            tables.read_all(files, schemas.RESPONSES),
+            tables.scan_all(files, schemas.RESPONSES),
             bound,
             entry,
             kinship=tables.read(kinship, schemas.KINSHIP) if kinship in read else None,
@@ -36,9 +36,8 @@ def main(judge: str, prompts: Path, responses: Path, kinship: Path, out: Path) -
             shards=kept("judge"),
             report=run.progress,
         )
-        tables.write(verdicts.judgements, folder / "judgements.parquet", schemas.JUDGEMENTS)
-        tables.write(verdicts.comparisons, folder / "comparisons.parquet", schemas.COMPARISONS)
-        run.metrics(summary(verdicts))
+        tables.write_verdicts(verdicts, folder)
+        run.metrics(summary(tables.scan_verdicts({judge: folder})[judge]))
 
 
 if __name__ == "__main__":

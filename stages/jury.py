@@ -17,13 +17,12 @@ from karma_plugins.staging import running
 @click.option("--metrics", type=Path, default=Path("metrics/jury.json"))
 def main(responses: Path, verdicts: Path, kinship: Path, out: Path, metrics: Path) -> None:
     """Decide by section `jury` of params.yaml, on the verdicts of the judges in section `judge`."""
-    settings, judges = params.load("jury", params.JurySection), list(params.load_judges())
+    settings = params.load("jury", params.JurySection)
     files = [responses / f"{model}.parquet" for model in params.load_models()]
     with running("jury", settings, inputs=[responses, verdicts, kinship], outs=[out, metrics]) as run:
         decided = decide(
-            tables.read_all(files, schemas.RESPONSES),
-            tables.read_all_verdicts([verdicts / judge for judge in judges]),
-            judges,
+            tables.scan_all(files, schemas.RESPONSES),
+            tables.scan_verdicts({judge: verdicts / judge for judge in params.load_judges()}),
             tables.read(kinship, schemas.KINSHIP),
             settings,
         )

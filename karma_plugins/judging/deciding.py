@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import polars as pl
 
 from karma_plugins.contracts import Report, Verdicts
 from karma_plugins.errors import ParamsError
-from karma_plugins.judging import bias, nepotism
-from karma_plugins.judging.answers import EMPTY, MISSING, fitness
+from karma_plugins.judging import bias, nepotism, yardsticks
+from karma_plugins.judging.answers import EMPTY, MISSING, index
 from karma_plugins.judging.hearing import hear
 from karma_plugins.judging.jury import ballot, rewards, settle
 from karma_plugins.params import JurySection
@@ -18,23 +19,39 @@ from karma_plugins.registry import Juror
 from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, JUDGES
 
-__all__ = ["Judged", "Juror", "decide", "judge"]
+__all__ = ["Decision", "Judged", "Juror", "decide", "judge"]
+
+
+class Said(Protocol):
+    """What one judge said: tables `judgements` and `comparisons`, at hand or to be read."""
+
+    @property
+    def judgements(self) -> pl.DataFrame | pl.LazyFrame:
+        """Scores."""
+
+    @property
+    def comparisons(self) -> pl.DataFrame | pl.LazyFrame:
+        """Pairs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What the judges said and what the jury made of it.
-
-    Tables `judgements`, `comparisons`, `rewards`, `bias` and `judges` in their schemas, and what they come to
-    in numbers by name.
+class Decision:
+    """What the jury made of the verdicts: tables `rewards`, `bias` and `judges` in their schemas, and what
+    they come to in numbers by name.
     """
 
-    judgements: pl.DataFrame
-    comparisons: pl.DataFrame
     rewards: pl.DataFrame
     bias: pl.DataFrame
     judges: pl.DataFrame
     counts: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Decision):
+    """A decision with what the judges said: tables `judgements` and `comparisons`."""
+
+    judgements: pl.DataFrame
+    comparisons: pl.DataFrame
 
 
 def judge(
@@ -50,46 +67,54 @@ def judge(
 ) -> Judged:
     """Hear every judge and decide: stages `judge` and `jury` in one call.
 
-    `kinship` says whose answers a pairwise judge compares (null: all answers to a prompt). A judge's failure
-    ends as a row with status `failed` and a reason. Raises ParamsError for a jury without weight, TableError
-    where a response belongs to no prompt, and whatever KarmaError a judge raises about its options.
+    `kinship` says whose answers a pairwise judge compares (null: all answers to a prompt). A failure is a row
+    with status `failed` and a reason. Raises ParamsError for a jury without weight, TableError where a
+    response belongs to no prompt, EmptyResultError for a judge without one verdict, and whatever KarmaError a
+    judge raises about its options.
     """
     names = [juror.judge.name for juror in jury]
     if len(set(names)) < len(names):
         raise ParamsError(f"Two judges have the same name ({', '.join(sorted(names))}). Rename one.")
     settings.weights_of(names)
-    heard = [
-        hear(
+    said = {
+        juror.judge.name: hear(
             prompts, responses, juror.judge, juror.entry,
             kinship=kinship, recorded=recorded, shards=shards, report=report,
         )
         for juror in jury
-    ]  # fmt: skip
-    said = Verdicts(
-        pl.concat([JUDGEMENTS.empty(), *(verdicts.judgements for verdicts in heard)]),
-        pl.concat([COMPARISONS.empty(), *(verdicts.comparisons for verdicts in heard)]),
+    }  # fmt: skip
+    decision = decide(responses, said, kinship, settings)
+    judgements = pl.concat([JUDGEMENTS.empty(), *(verdicts.judgements for verdicts in said.values())])
+    comparisons = pl.concat([COMPARISONS.empty(), *(verdicts.comparisons for verdicts in said.values())])
+    return Judged(
+        decision.rewards,
+        decision.bias,
+        decision.judges,
+        decision.counts,
+        judgements.sort(JUDGEMENTS.key),
+        comparisons.sort(COMPARISONS.key),
     )
-    return decide(responses, said, names, kinship, settings)
 
 
 def decide(
-    responses: pl.DataFrame,
-    said: Verdicts,
-    judges: Sequence[str],
+    responses: pl.DataFrame | pl.LazyFrame,
+    said: Mapping[str, Said],
     kinship: pl.DataFrame | None,
     settings: JurySection,
-) -> Judged:
-    """From what `judges` said about the answers in table `responses` to rewards and the bias report.
+) -> Decision:
+    """From what each judge said about the answers in table `responses` to rewards and the bias report.
 
-    Without kinship, nepotism is not measured. Raises ParamsError where no judge has a weight, or `settings`
-    names a judge or candidate that there is none of.
+    Tables may be lazy: of texts only the lengths are read, of verdicts one judge's at a time. Without
+    kinship, nepotism is not measured. Raises ParamsError where no judge has a weight, or `settings` names a
+    judge or candidate that there is none of.
     """
-    weights = settings.weights_of(judges)
-    names = list(weights)
-    said = Verdicts(said.judgements.sort(JUDGEMENTS.key), said.comparisons.sort(COMPARISONS.key))
-    answers = fitness(responses)
-    settled = {name: settle(said.comparisons.filter(pl.col("judge") == name)) for name in names}
-    votes = ballot(answers, said.judgements, settled, names, settings)
+    weights = settings.weights_of(list(said))
+    answers = index(responses)
+    tally = pl.concat([_tally(name, said[name]) for name in weights])
+    scored = {name: _scores(said[name]) for name in weights}
+    settled = {name: settle(said[name].comparisons) for name in weights}
+    by_pairs = [name for name in weights if scored[name].is_empty()]
+    votes = ballot(answers, scored, settled, settings)
     kin_to = {} if kinship is None else settings.kin_to
     near = nepotism.closeness(votes, kinship, kin_to)
     favours, counted = nepotism.favours(votes, near, kin_to), votes
@@ -97,30 +122,53 @@ def decide(
         counted = nepotism.corrected(votes, near, favours)
         favours = favours + nepotism.favours(counted, near, kin_to, "nepotism_after_correction")
     rewarded = rewards(counted, weights, settings.missing)
-    habits = bias.report(votes, said, settled, rewarded, favours)
-    counts = _counts(answers, said, rewarded) | bias.metrics(habits)
-    return Judged(said.judgements, said.comparisons, rewarded, habits, _table(said, weights), counts)
+    aligned = settings.align != "none"
+    if yardsticks.apart(votes, {name: settled[name] for name in by_pairs}, aligned=aligned):
+        # The spread of numbers on different scales is no disagreement.
+        rewarded = rewarded.with_columns(disagreement=pl.lit(None, pl.Float64))
+    habits = bias.report(votes, tally, settled, rewarded, favours, by_pairs=by_pairs, aligned=aligned)
+    counts = _counts(answers, tally, rewarded) | bias.metrics(habits)
+    return Decision(rewarded, habits, _judges(tally, weights), counts)
 
 
-def _table(said: Verdicts, weights: Mapping[str, float]) -> pl.DataFrame:
+def _tally(name: str, said: Said) -> pl.DataFrame:
+    """How many words of a judge there are: judge, table, version, status, reason, count."""
+    parts = [
+        rows.lazy()
+        .group_by("version", "status", "reason")
+        .agg(count=pl.len().cast(pl.Int64))
+        .select(pl.lit(name).alias("judge"), pl.lit(table).alias("table"), pl.all())
+        for table, rows in (("judgements", said.judgements), ("comparisons", said.comparisons))
+    ]
+    return pl.concat(parts).collect().sort("table", "version", "status", "reason")
+
+
+def _scores(said: Said) -> pl.DataFrame:
+    """What a judge scored: response_id, score."""
+    given = said.judgements.lazy().filter(pl.col("status") == "ok")
+    return given.select("response_id", "score").collect()
+
+
+def _judges(tally: pl.DataFrame, weights: Mapping[str, float]) -> pl.DataFrame:
     """Table `judges`."""
-    both = pl.concat(
-        [table.select("judge", "version", "status") for table in (said.judgements, said.comparisons)]
-    )
-    status = pl.col("status")
-    counted = both.group_by("judge").agg(
+
+    def of(*statuses: str) -> pl.Expr:
+        return pl.col("count").filter(pl.col("status").is_in(statuses)).sum()
+
+    counted = tally.group_by("judge").agg(
         pl.col("version").unique().sort().str.join(", "),
-        verdicts=status.is_in(["ok", "tie"]).sum().cast(pl.Int64),
-        skipped=(status == "skipped").sum().cast(pl.Int64),
-        failed=(status == "failed").sum().cast(pl.Int64),
+        verdicts=of("ok", "tie"),
+        skipped=of("skipped"),
+        failed=of("failed"),
     )
     seats = pl.DataFrame({"judge": list(weights), "weight": list(weights.values())})
-    none = pl.col("verdicts", "skipped", "failed").fill_null(0)
-    table = seats.join(counted, on="judge", how="left").with_columns(none, pl.col("version").fill_null(""))
+    table = seats.join(counted, on="judge", how="left").with_columns(
+        pl.col("verdicts", "skipped", "failed").fill_null(0), pl.col("version").fill_null("")
+    )
     return table.select(JUDGES.columns.names()).sort(JUDGES.key)
 
 
-def _counts(answers: pl.DataFrame, said: Verdicts, rewarded: pl.DataFrame) -> dict[str, float]:
+def _counts(answers: pl.DataFrame, tally: pl.DataFrame, rewarded: pl.DataFrame) -> dict[str, float]:
     """How many answers, verdicts by judge and status, and rewards there are; reasons are in table `bias`."""
     counts: dict[str, float] = {
         "answers.all": answers.height,
@@ -129,9 +177,9 @@ def _counts(answers: pl.DataFrame, said: Verdicts, rewarded: pl.DataFrame) -> di
         "rewards.all": rewarded.height,
         "rewards.none": answers.height - rewarded.height,
     }
-    for name, table in (("judgements", said.judgements), ("comparisons", said.comparisons)):
-        for judge, status, count in (
-            table.group_by("judge", "status").len().sort("judge", "status").iter_rows()
-        ):
-            counts[f"{name}.{judge}.{status}"] = count
+    given = (
+        tally.group_by("table", "judge", "status").agg(pl.col("count").sum()).sort("table", "judge", "status")
+    )
+    for table, judge, status, count in given.iter_rows():
+        counts[f"{table}.{judge}.{status}"] = count
     return counts

@@ -21,7 +21,7 @@ from karma_plugins.requesting.spending import Limits, Usage, expected
 
 CASE = "case"
 FENCE = "```"
-#: One block of thoughts that a reply may open with; where the chat template opens it, the reply only closes it.
+#: One block of thoughts that a reply may open with; where the chat template opened it, it is only closed.
 #: In what is judged these marks are broken (see `quotation`), so no answer can open or close one.
 THINKING = re.compile(
     r"\A(?:<think>)?(?:(?!</?think>).)*</think>|\A(?:\[THINK\])?(?:(?!\[/?THINK\]).)*\[/THINK\]", re.DOTALL
@@ -111,7 +111,8 @@ def _mean(
 def reply_object(reply: Completion, case: str, keys: Sequence[str]) -> Mapping[str, Any]:
     """The one JSON object that a whole reply must be, with exactly these keys and its question's case number.
 
-    It may open with one block of thoughts. Raises UnreadableError. A reply that repeats an answer can't pass: no answer holds its own case number.
+    It may open with one block of thoughts. Raises UnreadableError. A reply that repeats an answer can't pass:
+    no answer holds its own case number.
     """
     if reply.text is None:
         raise UnreadableError(reply.error or "no reply")

@@ -84,7 +84,7 @@ def _score(found: Mapping[str, Any], aspects: Sequence[str]) -> float:
             raise llm.UnreadableError(
                 f"the rating of '{aspect}' is no whole number from {LOWEST} to {HIGHEST}"
             )
-        ratings.append((rating - LOWEST) / (HIGHEST - LOWEST))
+        ratings.append((float(rating) - LOWEST) / (HIGHEST - LOWEST))
     return sum(ratings) / len(ratings)
 
 
