@@ -229,6 +229,19 @@ def test_a_judge_that_params_do_not_name(pipeline: Path) -> None:
     assert "no judge 'refrence'. Did you mean 'reference'?" in stops(pipeline, "judge", "refrence")
 
 
+def test_a_judge_that_reads_what_dvc_does_not_watch(pipeline: Path) -> None:
+    """Each of its files, and the kinship table where it compares kin alone."""
+    Path("dvc.yaml").write_text(
+        "stages: {judge: {foreach: '${judge.judges}', do: {cmd: x, deps: ['${item.reads}']}}}"
+    )
+    Path("far.yaml").write_text("endpoint: http://127.0.0.1:9/v1\nmodel: x\n")
+    entry = {"plugin": "llm-pairwise", "reads": "prompts.jsonl", "model": "far.yaml"}
+    settle(changed("judge.judges.far", entry))
+    assert "dvc.yaml, judge: 'far.yaml', which judge far reads, is no dep" in stops(pipeline, "judge", "far")
+    settle(changed("judge.judges.far", entry | {"reads": "far.yaml", "kin_radius": 0.5}))
+    assert "judge: 'data/kinship.parquet', which judge far reads" in stops(pipeline, "judge", "far")
+
+
 def test_a_removed_judge_is_gone_from_the_jury(pipeline: Path) -> None:
     settle(changed("judge.judges.loose", {"plugin": "reference", "match": "numeric"}))
     for stage, *arguments in (("judge", "loose"), ("jury",)):

@@ -8,11 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import evaluation, params
+from karma_plugins import evaluation, params, schemas, tables
 from karma_plugins.checking import forecasts
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Judge, Model
+from karma_plugins.judging.pairs import kin_pairs
 from karma_plugins.registry import Bound, Registry, selection
+
+#: Read where it is there already: whose answers a judge with a `kin_radius` compares.
+KINSHIP = Path("data/kinship.parquet")
 
 
 def forecast(
@@ -38,14 +42,18 @@ def forecast(
     judges = used.get("judge", ())
     section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
     entries = {} if section is None else section.judges
+    kinship = findings.attempt(tables.read, KINSHIP, schemas.KINSHIP) if KINSHIP.is_file() else None
     for judge in judges:
         if judge.plugin.score is not None:
             findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
         if judge.plugin.compare is not None and judge.name in entries:
             entry = entries[judge.name]
-            pairs = train.height * entry.pairs_of(answers)
+            most = kin_pairs(train["competency"], list(pool), samples, kinship, entry)
             orders = "both orders" if entry.both_orders else "one order"
-            findings.forecast.append(f"judge {judge.name}: at most {pairs} pairs to compare, in {orders}")
+            told = f", of kin by {KINSHIP} as it is" if kinship is not None and entry.kin_radius < 1 else ""
+            findings.forecast.append(
+                f"judge {judge.name}: at most {most} comparisons, pairs in {orders}{told}"
+            )
     _judges("judge", judges, entries, train, longest, made, findings)
     pairs = train.height * answers * (answers - 1) // 2
     findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
@@ -89,9 +97,7 @@ def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path]
     prompts = evaluation.heldout(asked, settings)
     longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
     judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
-    _judges(
-        "evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), made, findings
-    )
+    _judges("evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), made, findings)
 
 
 def _judges(

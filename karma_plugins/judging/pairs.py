@@ -9,6 +9,7 @@ text twice, an answer without text) come last.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,3 +124,31 @@ def _numbers(ids: pl.Series) -> NDArray[Any]:
         for text, own in zip(ids, number, strict=True)
     ] if number.null_count() else number  # fmt: skip
     return pl.Series(other, dtype=pl.UInt64).to_numpy()
+
+
+def kin_pairs(
+    competencies: pl.Series,
+    models: Sequence[str],
+    samples: int,
+    kinship: pl.DataFrame | None,
+    entry: JudgeEntry,
+) -> int:
+    """How many comparisons a pairwise judge is asked for at most: every model gives `samples` answers.
+
+    `competencies` are the prompts', one for each. Without kinship all models are taken to be kin.
+    """
+    answers = len(models) * samples
+    each = dict.fromkeys(competencies.unique(), answers * (answers - 1) // 2)
+    if kinship is not None and entry.kin_radius < 1:
+        near = kin_models(kinship, pl.Series(models), competencies, entry.kin_radius)
+        in_pool = near.filter(pl.col("model").is_in(models), pl.col("model_b").is_in(models))
+        for competency in each:
+            here = in_pool.filter(pl.col("competency") == competency)
+            unlike = here.filter(pl.col("model") < pl.col("model_b")).height
+            each[competency] = unlike * samples**2 + len(models) * samples * (samples - 1) // 2
+    most = {
+        competency: pairs if entry.compare_per_prompt is None else min(pairs, entry.compare_per_prompt)
+        for competency, pairs in each.items()
+    }
+    orders = 2 if entry.both_orders else 1
+    return orders * sum(most[c] * n for c, n in competencies.value_counts().iter_rows())
