@@ -133,6 +133,7 @@ def test_points_and_text_table_hold_what_the_metrics_hold():
     assert evaluation.picture(found.metrics).axes
 
 
+@pytest.mark.filterwarnings("ignore:judge 'exact'")
 def test_limit_takes_so_many_prompts_of_each_competency():
     found = run(limit=5)
     assert found.metrics["prompts"]["asked"] == 10
