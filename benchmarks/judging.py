@@ -1,7 +1,7 @@
 """Judging, the jury and the curriculum on many prompts: time and memory of each stage's own work, by size.
 
-    python -m benchmarks.judging                                # 12,500, 25,000 and 50,000 prompts x 20
-    models python -m benchmarks.judging --prompts 400000 --models 10 --judge score
+    python -m benchmarks.judging                              # 12,500, 25,000 and 50,000 prompts x 20 models
+    python -m benchmarks.judging --prompts 400000 --models 10 --judge none     # jury and curriculum alone
 
 A pairwise judge (`--judge compare`) whose verdicts are looked up hears kin answers only; a scoring one hears
 every answer. Each stage runs in a fresh process on the tables that the one before wrote, as files of one
@@ -102,6 +102,28 @@ def judge(folder: Path, how: str) -> dict[str, int]:
     return {"asked": asked, "forecast": expected}
 
 
+def made_up_scores(folder: Path) -> None:
+    """Table `judgements` of a judge that scored every answer."""
+    import polars as pl
+
+    from karma_plugins import schemas, tables
+
+    files = sorted((folder / "responses").glob("*.parquet"))
+    ids = tables.scan_all(files, schemas.RESPONSES).select("prompt_id", "response_id").collect()
+    said = {"judge": "made-up", "version": "1", "status": "ok", "reason": None}
+    tables.write(
+        ids.with_columns(
+            score=pl.col("response_id").hash() % 11 / 10,
+            **{key: pl.lit(value, pl.String) for key, value in said.items()},
+        ),
+        folder / "verdicts" / "judgements.parquet",
+        schemas.JUDGEMENTS,
+    )
+    tables.write(
+        schemas.COMPARISONS.empty(), folder / "verdicts" / "comparisons.parquet", schemas.COMPARISONS
+    )
+
+
 def jury(folder: Path, _: str) -> dict[str, int]:
     """What stage jury does."""
     from karma_plugins import schemas, tables
@@ -165,7 +187,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="+", default=[12_500, 25_000, 50_000])
     parser.add_argument("--models", type=int, default=20)
     parser.add_argument("--characters", type=int, default=400, help="length of an answer")
-    parser.add_argument("--judge", choices=("compare", "score"), default="compare")
+    parser.add_argument("--judge", choices=("compare", "score", "none"), default="compare")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -175,7 +197,9 @@ def main() -> None:
     for prompts in arguments.prompts:
         with tempfile.TemporaryDirectory() as name:
             make(Path(name), prompts, arguments.models, arguments.characters)
-            for stage in STAGES:
+            if arguments.judge == "none":
+                made_up_scores(Path(name))
+            for stage in STAGES[arguments.judge == "none" :]:
                 command = [
                     sys.executable,
                     "-m",

@@ -204,7 +204,7 @@ class Hearing:
                     if self.judge.plugin.compare
                     else "no answer"
                 )
-                reasons = [(f"{why}", 0)]
+                reasons = [(why, 0)]
             raise EmptyResultError(
                 f"judge '{name}' gave no verdict on {said} rows. First reason: {reasons[0][0]}. Mend it, or "
                 "take the judge out."

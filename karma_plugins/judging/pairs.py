@@ -151,4 +151,4 @@ def kin_pairs(
         for competency, pairs in each.items()
     }
     orders = 2 if entry.both_orders else 1
-    return orders * sum(most[c] * n for c, n in competencies.value_counts().iter_rows())
+    return orders * sum(most[str(c)] * int(n) for c, n in competencies.value_counts().iter_rows())
