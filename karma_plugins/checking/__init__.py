@@ -13,12 +13,12 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs, reachable
+from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.errors import did_you_mean
 from karma_plugins.lineage import read_stages, unwatched
-from karma_plugins.registry import Bound, Registry, lock, selection
+from karma_plugins.registry import Bound, Registry, absent, lock, selection
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,6 +41,7 @@ def check(registry: Registry) -> Findings:
     _sections(document, pipeline, findings)
     asked = _prompts(document, pipeline, made, findings)
     pool, generators = _models(document, registry, asked, made, findings)
+    weights.look(pool, asked, findings)
     used = _plugins(document, registry, made, findings)
     if generators:
         used["generate"] = generators
@@ -48,6 +49,8 @@ def check(registry: Registry) -> Findings:
     _training(document, made, findings)
     _interpolated(document, pipeline, findings)
     _unwatched(document, pipeline, used.get("judge", ()), made, findings)
+    for one in (one for bound in used.values() for one in bound):
+        findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound, dry=True)
     reachable.tracking(findings)
@@ -219,7 +222,7 @@ def _plugins(
         used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
         for profiler in used["profile"]:
             tasks = {competency: names for competency, names in profile.tasks.items() if names}
-            if profiler.plugin.check is not None and not _awaited(profiler, made):
+            if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
                 findings.attempt(profiler.plugin.check, tasks, profiler.options)
     if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
         names = selection.metric_names(kinship)

@@ -25,7 +25,7 @@ def recalled(
     empty = Verdicts(JUDGEMENTS.empty(), COMPARISONS.empty())
     try:
         found = call(recorded or empty, judge.options)
-    except KarmaError:
+    except (KarmaError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001 (as in `verdicts`)
         return Verdicts(

@@ -33,7 +33,7 @@ def checked(call: Call, asked: Sequence[Any], options: Any) -> list[Verdict]:
     """
     try:
         found = list(call(asked, options))
-    except KarmaError:
+    except (KarmaError, ImportError):  # a package that is not installed is no fault of an answer
         raise
     except Exception as error:  # noqa: BLE001 (the author's code runs here, and its faults are rows)
         return [failure(f"{type(error).__name__}: {error}")] * len(asked)

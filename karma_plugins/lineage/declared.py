@@ -9,20 +9,19 @@ from typing import Any
 
 from karma_plugins.errors import ParamsError
 from karma_plugins.lineage.pipelines import flatten
+from karma_plugins.params import yaml
 
 _PLACE = re.compile(r"\$\{\s*([\w.-]+)\s*\}")
 
 
 def read_stages(path: Path = Path("dvc.yaml")) -> dict[str, Any]:
     """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    import yaml
-
     if not path.is_file():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+        document = yaml.read(path) or {}
+    except yaml.YamlError as error:
+        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
     stages = document.get("stages") if isinstance(document, dict) else None
     return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 

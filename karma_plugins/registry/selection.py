@@ -63,7 +63,7 @@ def read_by(judge: Bound[Judge], entry: params.JudgeEntry, kinship: Path) -> lis
             f"params.yaml, judge.judges.{judge.name}: key 'reads' is missing. Name the folder of recorded "
             "verdicts."
         )
-    package = Path(params.__file__).parent
+    package = Path(__file__).parents[1]
     paths = [Path(entry.reads)] if entry.reads else []
     paths += [path for path in judge.files if package not in path.parents]
     if judge.plugin.compare is not None and entry.kin_radius < 1:
