@@ -41,7 +41,7 @@ def index(responses: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
     return answers
 
 
-def asked(answers: pl.DataFrame, prompts: pl.DataFrame) -> None:
+def check_prompts(answers: pl.DataFrame, prompts: pl.DataFrame) -> None:
     """Raise TableError where an answer of the index belongs to no prompt in table prompts."""
     strangers = answers.join(prompts, on="prompt_id", how="anti")
     if strangers.height:

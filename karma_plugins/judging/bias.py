@@ -80,13 +80,13 @@ def report(
 
 def metrics(bias: pl.DataFrame) -> dict[str, float]:
     """The report's numbers by name: `bias.<measure>.<judge>` (`reward` for the rewards), `.low`, `.high`."""
-    found: dict[str, float] = {}
-    told = bias.filter((pl.col("measure") != "unspoken") & pl.col("value").is_not_null())
-    for row in told.iter_rows(named=True):
+    numbers: dict[str, float] = {}
+    valued = bias.filter((pl.col("measure") != "unspoken") & pl.col("value").is_not_null())
+    for row in valued.iter_rows(named=True):
         name = ".".join(filter(None, ("bias", row["measure"], row["judge"] or "reward", row["detail"])))
-        found[f"{name}.value"] = row["value"]
-        found |= {f"{name}.{end}": row[end] for end in ("low", "high") if row[end] is not None}
-    return found
+        numbers[f"{name}.value"] = row["value"]
+        numbers |= {f"{name}.{end}": row[end] for end in ("low", "high") if row[end] is not None}
+    return numbers
 
 
 def unspoken(tally: pl.DataFrame) -> list[Habit]:

@@ -16,7 +16,7 @@ import polars as pl
 
 from karma_plugins.contracts import Answer, AnswerPair, Judge, Report, Verdict, Verdicts
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.judging.answers import IDENTICAL, asked, chunks, index, with_texts
+from karma_plugins.judging.answers import IDENTICAL, check_prompts, chunks, index, with_texts
 from karma_plugins.judging.pairs import kin_models, pairs
 from karma_plugins.judging.recalling import recalled
 from karma_plugins.judging.verdicts import (
@@ -89,7 +89,7 @@ def heard(
     verdict, with its first reason, and whatever KarmaError the judge raises about its options.
     """
     answers = index(responses)
-    asked(answers, prompts)
+    check_prompts(answers, prompts)
     plugin, kin = judge.plugin, None
     if plugin.compare is not None and kinship is not None and entry.kin_radius < 1:
         kin = kin_models(kinship, answers["model"], prompts["competency"], entry.kin_radius)
@@ -212,9 +212,9 @@ class Hearing:
         given = said - self.statuses["skipped"]
         if failed >= MANY * given:
             often = sorted(wrong, key=lambda item: (-item[1], item[0]))[:3]
-            told = "; ".join(f"{reason.removeprefix('failed: ')} ({n})" for reason, n in often)
+            counts = "; ".join(f"{reason.removeprefix('failed: ')} ({n})" for reason, n in often)
             warnings.warn(
-                f"judge '{name}': {failed} of {given} verdicts failed ({failed / given:.1%}): {told}",
+                f"judge '{name}': {failed} of {given} verdicts failed ({failed / given:.1%}): {counts}",
                 stacklevel=3,
             )
 

@@ -55,8 +55,8 @@ def ballot(
     from_pairs = win_share if settings.comparisons == "win-share" else bradley_terry
     columns = []
     for name in names:
-        found = from_pairs(settled[name]) if scored[name].is_empty() else scored[name]
-        joined = rows.select("response_id").join(found, on="response_id", how="left", maintain_order="left")
+        given = from_pairs(settled[name]) if scored[name].is_empty() else scored[name]
+        joined = rows.select("response_id").join(given, on="response_id", how="left", maintain_order="left")
         columns.append(_aligned(joined["score"].fill_null(np.nan).to_numpy(), prompt, settings.align))
     return Ballot(rows, prompt, names, np.column_stack(columns))
 

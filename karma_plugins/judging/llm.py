@@ -75,11 +75,11 @@ def judged(
         replies = _ask_endpoint(model.source, list(once.values()), options, schema)
     else:
         replies = _ask_weights(model, list(once.values()), options)
-    found = {
+    verdicts = {
         case: _mean(replies[i * options.samples : (i + 1) * options.samples], case, schema, read)
         for i, case in enumerate(once)
     }
-    return [found[question.case] for question in questions]
+    return [verdicts[question.case] for question in questions]
 
 
 def usage(questions: Iterable[Question], options: LlmOptions) -> Usage:
@@ -124,19 +124,19 @@ def reply_object(reply: Completion, case: str, keys: Sequence[str]) -> Mapping[s
     if not text:
         raise UnreadableError("the reply is empty")
     try:
-        found = json.loads(text, object_pairs_hook=_without_repeats)
+        verdict = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
         raise UnreadableError("the reply is not one JSON object") from None
-    if not isinstance(found, dict):
+    if not isinstance(verdict, dict):
         raise UnreadableError("the reply is not one JSON object")
-    if found.get(CASE) != case:
+    if verdict.get(CASE) != case:
         raise UnreadableError("the reply does not carry its case number")
     for key in keys:
-        if key not in found:
+        if key not in verdict:
             raise UnreadableError(f"the reply lacks '{key}'")
-    if len(found) > len(keys):
+    if len(verdict) > len(keys):
         raise UnreadableError("the reply holds more than was asked for")
-    return found
+    return verdict
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

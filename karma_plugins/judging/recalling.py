@@ -24,15 +24,15 @@ def recalled(
     """What was recorded about the answers: one row more for each answer that nothing was recorded about."""
     empty = Verdicts(JUDGEMENTS.empty(), COMPARISONS.empty())
     try:
-        found = call(recorded or empty, judge.options)
+        verdicts = call(recorded or empty, judge.options)
     except (KarmaError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001 (as in `verdicts`)
         return Verdicts(
             unspoken(judge, answers, failure(f"{type(error).__name__}: {error}")), COMPARISONS.empty()
         )
-    judgements = tables.check(found.judgements, JUDGEMENTS, where=f"judge '{judge.name}'")
-    comparisons = tables.check(found.comparisons, COMPARISONS, where=f"judge '{judge.name}'")
+    judgements = tables.check(verdicts.judgements, JUDGEMENTS, where=f"judge '{judge.name}'")
+    comparisons = tables.check(verdicts.comparisons, COMPARISONS, where=f"judge '{judge.name}'")
     names = sorted({*judgements["judge"].unique(), *comparisons["judge"].unique()})
     if len(names) > 1:
         if judge.name not in names:

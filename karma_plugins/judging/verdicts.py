@@ -32,14 +32,14 @@ def checked(call: Call, asked: Sequence[Any], options: Any) -> list[Verdict]:
     A KarmaError passes: it is about the judge's options or its server, not about an answer.
     """
     try:
-        found = list(call(asked, options))
+        answered = list(call(asked, options))
     except (KarmaError, ImportError):  # a package that is not installed is no fault of an answer
         raise
     except Exception as error:  # noqa: BLE001 (the author's code runs here, and its faults are rows)
         return [failure(f"{type(error).__name__}: {error}")] * len(asked)
-    if len(found) != len(asked):
-        return [failure(f"{len(found)} verdicts for {len(asked)} asked")] * len(asked)
-    return [_verdict(value) for value in found]
+    if len(answered) != len(asked):
+        return [failure(f"{len(answered)} verdicts for {len(asked)} asked")] * len(asked)
+    return [_verdict(value) for value in answered]
 
 
 def failure(reason: str) -> Verdict:

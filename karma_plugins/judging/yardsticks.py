@@ -42,7 +42,7 @@ def apart(votes: Ballot, settled: Mapping[str, pl.DataFrame], *, aligned: bool) 
         return set()
     measured = {name: outsiders(votes, pairs) for name, pairs in settled.items()}
     measured = {name: pairs for name, pairs in measured.items() if pairs.height}
-    found = set()
+    unlike = set()
     for i, j in combinations(range(len(votes.judges)), 2):
         one, other = votes.judges[i], votes.judges[j]
         if one not in measured and other not in measured:
@@ -54,5 +54,5 @@ def apart(votes: Ballot, settled: Mapping[str, pl.DataFrame], *, aligned: bool) 
             for name in (one, other)
         ]
         if sides[0] is None or sides[1] is None or not sides[0].equals(sides[1]):
-            found.add((one, other))
-    return found
+            unlike.add((one, other))
+    return unlike
