@@ -396,7 +396,7 @@ class Judge(Plugin):
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
-    keeps its own work; it is then asked about everything in one call.
+    keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
