@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import filters
 from karma_plugins.contracts import Messages
 from karma_plugins.errors import EmptyResultError, TableError
 from karma_plugins.params import PromptsSection, SeenSection
 from karma_plugins.schemas import PROMPTS
+from karma_plugins.texts import filters
 
 SPLITS = ("train", "heldout")
 ROLES = ("system", "user", "assistant")

@@ -1,0 +1,1 @@
+"""What is in a text: filters, and how alike two texts are."""
