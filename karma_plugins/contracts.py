@@ -182,9 +182,9 @@ class Profile:
 class Evidence:
     """What a kinship metric may look at, for all models at once.
 
-    `scores` and `items` are the profiles of all models, `responses` their answers where the stage was given
-    any,
-    `models` the candidates in order of their names; `seed` is for the bootstrap.
+    `scores` and `items` are the profiles of all models, `responses` their answers and `prompts` what was
+    asked where the stage was given any, `models` the candidates in order of their names; `seed` is for the
+    bootstrap.
     `measure(name)` gives the finished rows of another metric, for blends.
     """
 
@@ -194,6 +194,7 @@ class Evidence:
     responses: pl.DataFrame | None = None
     seed: int = 0
     measure: Callable[[str], pl.DataFrame] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,13 +53,15 @@ ITEMS = _schema(
 )  # fmt: skip
 
 #: kinship, low, high in [0,1] (95% interval); raw is the metric's own unit; reason says why kinship is null.
+#: consistency: how alike, by this metric, the two models are to themselves (geometric mean), null = 1.
 #: uncertain: the interval is wider than the differences that a pairing would act on; version names the
 #: plugin's distribution and version; primary marks the metric that pairing and judging act on.
 KINSHIP = _schema(
     "kinship", "metric competency model_a model_b",
-    "competency kinship low high raw n_items uncertain missing reason",
+    "competency kinship low high raw consistency n_items uncertain missing reason",
     metric=STRING, competency=STRING, model_a=STRING, model_b=STRING, kinship=FLOAT, low=FLOAT, high=FLOAT,
-    raw=FLOAT, n_items=INT, uncertain=BOOL, missing=STRING, reason=STRING, version=STRING, primary=BOOL,
+    raw=FLOAT, consistency=FLOAT, n_items=INT, uncertain=BOOL, missing=STRING, reason=STRING, version=STRING,
+    primary=BOOL,
 )  # fmt: skip
 
 #: text is null exactly when error says why; seed drew this row's sampling noise (null for recorded answers).

@@ -83,8 +83,10 @@ def content_pattern(forms: Sequence[Form]) -> str:
 def write_tasks(folder: Path, world: World, forms: Sequence[Form] = ()) -> None:
     """`zoo_<competency>.yaml` with its items `<competency>.jsonl` for each competency.
 
-    Knowledge and reasoning are multiple choice, instruction is generated text matched exactly, without what
-    one of the `forms` adds. The path in `data_files` is relative to the YAML's own folder.
+    Knowledge and reasoning are multiple choice, instruction is generated text matched exactly. Both look at
+    content: options are offered in each of the `forms` too (`wording_of` says which option each is), and
+    generated text is matched without what a form adds. The path in `data_files` is relative to the YAML's own
+    folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for competency in COMPETENCIES:
@@ -94,7 +96,7 @@ def write_tasks(folder: Path, world: World, forms: Sequence[Form] = ()) -> None:
         if forms and not choice:
             task += _CONTENT.format(pattern=json.dumps(content_pattern(forms)))
         (folder / f"zoo_{competency}.yaml").write_text(task, encoding="utf-8")
-        _write_lines(folder / f"{competency}.jsonl", (_document(item) for item in items))
+        _write_lines(folder / f"{competency}.jsonl", (_document(item, forms) for item in items))
 
 
 def write_prompts(path: Path, world: World) -> None:
@@ -115,9 +117,21 @@ def write_prompts(path: Path, world: World) -> None:
     )
 
 
-def _document(item: Item) -> dict[str, object]:
+def _document(item: Item, forms: Sequence[Form]) -> dict[str, object]:
+    """An item as lm-eval reads it; each option in every form, so that no form is a wrong answer."""
     document: dict[str, object] = {"question": item.question, "answer": item.answer}
-    return document | {"options": list(item.options)} if item.options else document
+    if not item.options:
+        return document
+    if not forms:
+        return document | {"options": list(item.options)}
+    dressed = [(i, form.dress(text)) for form in (Form(), *forms) for i, text in enumerate(item.options)]
+    right = item.options.index(item.answer)
+    return {
+        "question": item.question,
+        "options": [text for _, text in dressed],
+        "answer": [place for place, (i, _) in enumerate(dressed) if i == right],
+        "wording_of": [i for i, _ in dressed],
+    }
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
