@@ -36,7 +36,7 @@ class StyleOptions(Options):
         1.0, description="weight of the spread among single answers in what a run is standardised by"
     )
     alike: Annotated[float, Field(ge=0)] = Field(
-        3.0, description="runs that would tell models apart where style begins to matter"
+        0.1, description="how much must tell models apart before they are held to be strangers"
     )
     prompts: Annotated[int, Field(ge=1)] = Field(
         20_000, description="of more prompts so many are looked at, evenly spread over their ids"
@@ -129,8 +129,8 @@ class _Scale:
     product of two models.
 
     The pool's mean is only a guess, from so many models, of what is common to all: it takes 1/models of the
-    variance from every product, which is given back. `alike` speaks for kinship as long as little tells the
-    models apart.
+    variance from every product, which is given back. What speaks for kinship before anything is seen counts
+    the more, the less of what single answers vary in is told by the model.
     """
 
     divisor: Floats
@@ -147,9 +147,9 @@ def _scale(counts: NDArray[np.floating], totals: Floats, spread: Floats, options
     shares = counts / totals[:, None]
     between = shares.var(axis=0, ddof=1)
     square = between + options.single * spread + TINY
-    telling = float((between / square).sum())
-    alike = options.alike**2 / (options.alike + telling) if options.alike else 0.0
-    return _Scale(np.sqrt(square), telling / len(shares) + alike)
+    told = between / square
+    alike = options.alike / max(float((told**2).sum()), TINY)
+    return _Scale(np.sqrt(square), float(told.sum()) * (1.0 / len(shares) + alike) + TINY)
 
 
 def _cosines(counts: NDArray[np.floating], totals: Floats, scale: _Scale) -> Floats:
