@@ -201,12 +201,16 @@ class Evidence:
 class PairingContext:
     """What a pairing may look at beside the candidate pairs: the acting rows of the kinship table and a seed.
 
-    `target` is the candidate that will be trained, where params name one.
+    `kinship` holds the acting metric's rows, overall or of competencies, `measured` those of all metrics,
+    `scores` the profiles (table `scores`) where the stage was given any. `target` is the candidate that will
+    be trained, where params name one.
     """
 
     kinship: pl.DataFrame
     seed: int = 0
     target: str | None = None
+    measured: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
 
 
 class LoraSettings(Options):

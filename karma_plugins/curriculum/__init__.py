@@ -52,11 +52,13 @@ def build(
     pairing: Bound[Pairing],
     settings: CurriculumSection,
     judgements: pl.DataFrame | None = None,
+    scores: pl.DataFrame | None = None,
 ) -> Curriculum:
     """Pair the answers to each training prompt and order the pairs.
 
     All tables in their schemas, rows in any order; responses and rewards may be lazy, their texts are then
-    read only where they are needed; of judgements only those of `settings.perplexity` count. Candidates are
+    read only where they are needed; of judgements only those of `settings.perplexity` count; `scores` are the
+    profiles, for pairings that look at them. Candidates are
     formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
     the settings leave no pair; it says which rule dropped how many.
     """
@@ -68,9 +70,10 @@ def build(
         signatures=settings.similarity < 1,
         perplexities=_perplexities(judgements, settings),
     )
-    acting = candidates.acting(kinship, settings.kinship)
+    metric = getattr(pairing.options, "metric", None)
+    acting = candidates.acting(kinship, settings.kinship, metric)
     lookup = candidates.lookup(acting, answers, settings.kinship)
-    context = PairingContext(acting, settings.seed, settings.target)
+    context = PairingContext(acting, settings.seed, settings.target, kinship, scores)
     found = [
         _eligible(pairs, lookup, pairing, context, settings, dropped)
         for pairs in candidates.chunks(answers, settings, dropped)

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints
+from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.params import CurriculumSection
 from karma_plugins.runtime import noise
 from karma_plugins.schemas import CANDIDATES
@@ -84,10 +85,21 @@ def lookup(acting: pl.DataFrame, answers: Answers, by: Literal["overall", "compe
     return KinshipLookup(values, answers.prompts["competency"].cast(pl.Enum(names)).to_physical().to_numpy())
 
 
-def acting(kinship: pl.DataFrame, by: Literal["overall", "competency"]) -> pl.DataFrame:
-    """The kinship rows that pairing acts on: the primary metric's, overall or of single competencies."""
+def acting(
+    kinship: pl.DataFrame, by: Literal["overall", "competency"], metric: str | None = None
+) -> pl.DataFrame:
+    """The kinship rows that a pairing acts on: of a metric (null: the primary), overall or of competencies.
+
+    Raises ParamsError for a metric that is not measured.
+    """
+    if metric is not None and metric not in (measured := set(kinship["metric"])):
+        raise ParamsError(
+            f"params.yaml, curriculum.pairings: metric '{metric}' is not measured."
+            f"{did_you_mean(metric, measured)} Name it in kinship.metrics."
+        )
+    mine = pl.col("primary") if metric is None else pl.col("metric") == metric
     overall = pl.col("competency").is_null()
-    return kinship.filter(pl.col("primary"), overall if by == "overall" else ~overall)
+    return kinship.filter(mine, overall if by == "overall" else ~overall)
 
 
 def chunks(answers: Answers, settings: CurriculumSection, dropped: Counter[str]) -> Iterator[Pairs]:

@@ -51,9 +51,11 @@ def families(kinship: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
 
 
 def members(kinship: pl.DataFrame) -> list[list[str]]:
-    """The families by one metric's overall rows, in order of names; a model that is alone is one of its own."""
+    """The families by one metric's overall rows, in order of names; one that is alone is a family too."""
     names, square, _ = _squares(kinship)
     label = _labels(square)[0]
+    if not names:
+        return []
     found = [[names[i] for i in np.flatnonzero(label == number)] for number in range(int(label.max()) + 1)]
     return sorted(found)
 
@@ -87,7 +89,8 @@ def _squares(rows: pl.DataFrame) -> tuple[list[str], Floats, Floats]:
     place = {name: i for i, name in enumerate(names)}
     known = rows.with_columns(relative=relative(rows)).drop_nulls("relative")
     a, b = (
-        known[side].replace_strict(place, return_dtype=pl.Int64).to_numpy() for side in ("model_a", "model_b")
+        known[side].replace_strict(place, return_dtype=pl.Int64).to_numpy().astype(np.int64)
+        for side in ("model_a", "model_b")
     )
     square, spread = np.eye(len(names)), np.zeros((len(names), len(names)))
     square[a, b] = square[b, a] = known["relative"].to_numpy()

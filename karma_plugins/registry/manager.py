@@ -28,7 +28,7 @@ BUILT_INS = {
     "judging.judges": (
         "reference", "recorded", "instructions", "reward_model", "likelihood", "llm_rubric", "llm_pairwise",
     ),
-    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin"),
+    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin", "delta"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
 }  # fmt: skip
 
