@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from karma_plugins.contracts import Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -214,7 +214,22 @@ class EvaluateSection(Section):
     samples: int = Field(1, ge=1)
     bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
     limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
+    forms: dict[str, str] = Field(
+        default_factory=dict,
+        description="forms of answers that are counted apart from what they say: name -> regular expression "
+        "of whole answers; the first that fits counts",
+    )
     seed: int = 0
+
+    @field_validator("forms")
+    @classmethod
+    def _patterns(cls, forms: dict[str, str]) -> dict[str, str]:
+        for name, pattern in forms.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: is no regular expression ({error})") from error
+        return forms
 
 
 class TrackingSection(Section):

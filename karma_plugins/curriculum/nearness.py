@@ -104,7 +104,14 @@ def _looked_up(candidates: pl.DataFrame, seen: pl.DataFrame, first: str, second:
     found = keys.join(
         seen.select(*on, "far", known=pl.lit(value=True)), on=on, how="left", maintain_order="left"
     )
-    return found.select(pl.when(pl.col("known").is_null()).then(pl.lit(UNKNOWN)).otherwise("far")).to_series()
+    reason = (
+        pl.when(pl.col("model_a") == pl.col("model_b"))
+        .then(pl.lit(None, pl.String))
+        .when(pl.col("known").is_null())
+        .then(pl.lit(UNKNOWN))
+        .otherwise("far")
+    )
+    return found.select(reason.alias("far")).to_series()
 
 
 def acting(context: PairingContext, rule: Nearness) -> pl.DataFrame:
