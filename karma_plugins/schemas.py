@@ -64,6 +64,15 @@ KINSHIP = _schema(
     primary=BOOL,
 )  # fmt: skip
 
+#: One row for each metric and model: the family (the name of its most central member; null = alone) and its
+#: size; the share of resampled tables in which it has the very same members; the relative kinship at which
+#: families were cut; the nearest other model with its relative kinship.
+FAMILIES = _schema(
+    "families", "metric model", "family nearest kinship",
+    metric=STRING, model=STRING, family=STRING, size=INT, sure=FLOAT, cut=FLOAT, nearest=STRING,
+    kinship=FLOAT,
+)  # fmt: skip
+
 #: text is null exactly when error says why; seed drew this row's sampling noise (null for recorded answers).
 RESPONSES = _schema(
     "responses", "prompt_id model sample",

@@ -7,6 +7,7 @@ import polars as pl
 
 from karma_plugins.kinship.pairs import Floats, Ints
 from karma_plugins.kinship.resampling import generator
+from karma_plugins.schemas import FAMILIES
 
 #: A pair is kin where unrelated pairs are so alike in one case of a hundred (normal deviate) …
 DEVIATE = 2.33
@@ -15,14 +16,6 @@ LEAST = 0.25
 #: Unrelated pairs this alike, relative to a model with itself, are not told from kin: the pool is one family.
 ALIKE = 0.5
 ROUNDS = 200
-
-#: One row for each metric and model: the family (the name of its most central member; null = alone) and its
-#: size; the share of resampled tables in which the model's family has the very same members; the cut; the
-#: nearest other model with its relative kinship.
-FAMILIES = pl.Schema({
-    "metric": pl.String, "model": pl.String, "family": pl.String, "size": pl.Int64, "sure": pl.Float64,
-    "cut": pl.Float64, "nearest": pl.String, "kinship": pl.Float64,
-})  # fmt: skip
 
 
 def relative(rows: pl.DataFrame) -> pl.Series:
@@ -36,18 +29,18 @@ def relative(rows: pl.DataFrame) -> pl.Series:
 
 
 def families(kinship: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """The families of the models by each metric of table kinship, overall; columns as in FAMILIES.
+    """The families of the models by each metric of table kinship, overall; gives table `families`.
 
     Average linkage of relative kinship, cut against a null of unrelated models: of all pairs the less alike
     ones, parted from the others where that leaves the least variance (Otsu 1979), are taken to be unrelated;
     their mean and spread give the cut (DEVIATE, LEAST). Where they are alike themselves (ALIKE) the pool is
     one family. How sure: the kinship of each pair is drawn again from its interval, `ROUNDS` times.
     """
-    parts = [pl.DataFrame(schema=FAMILIES)]
+    parts = [FAMILIES.empty()]
     overall = kinship.filter(pl.col("competency").is_null())
     for (metric,), rows in overall.sort("metric").group_by("metric", maintain_order=True):
         parts.append(_families_of(str(metric), rows, seed))
-    return pl.concat(parts)
+    return pl.concat(parts).sort(FAMILIES.key)
 
 
 def members(kinship: pl.DataFrame) -> list[list[str]]:
@@ -80,7 +73,7 @@ def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
         found.append(
             (metric, name, family, len(mates), agreed[i] / ROUNDS, cut, names[near], float(others[i, near]))
         )
-    return pl.DataFrame(found, schema=FAMILIES, orient="row")
+    return pl.DataFrame(found, schema=FAMILIES.columns, orient="row")
 
 
 def _squares(rows: pl.DataFrame) -> tuple[list[str], Floats, Floats]:
