@@ -15,17 +15,22 @@ from karma_plugins.staging import running
 @click.option("--responses", type=Path, default=Path("data/responses"))
 @click.option("--judge", type=Path, default=Path("data/judge"))
 @click.option("--kinship", type=Path, default=Path("data/kinship.parquet"))
+@click.option("--profile", type=Path, help="Folder of profiles, for pairings such as `delta`.")
 @click.option("--out", type=Path, default=Path("data/pairs"))
 @click.option("--metrics", type=Path, default=Path("metrics/curriculum.json"))
 @click.option("--plot", type=Path, default=Path("plots/curriculum.csv"))
 def main(
-    prompts: Path, responses: Path, judge: Path, kinship: Path, out: Path, metrics: Path, plot: Path
-) -> None:
+    prompts: Path, responses: Path, judge: Path, kinship: Path, profile: Path | None, out: Path,
+    metrics: Path, plot: Path,
+) -> None:  # fmt: skip
     """Make the preference dataset by section `curriculum` of params.yaml."""
     settings = params.load("curriculum", params.CurriculumSection)
     pairing = selection.pairing(settings, manager.load())
-    files = [responses / f"{model}.parquet" for model in params.load_models()]
-    inputs, outs = [prompts, responses, judge, kinship], [out, metrics, plot]
+    pool = list(params.load_models())
+    files = [responses / f"{model}.parquet" for model in pool]
+    scores = profile and tables.read_all([profile / m / "scores.parquet" for m in pool], schemas.SCORES)
+    inputs = [prompts, responses, judge, kinship, *([profile] if profile else [])]
+    outs = [out, metrics, plot]
     with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
         judges = tables.read_verdicts(judge)
         made = curriculum.build(
@@ -36,6 +41,7 @@ def main(
             pairing,
             settings,
             judges.judgements,
+            scores,
         )
         bias = tables.read(judge / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, judge / "rewards.parquet", kinship]
