@@ -185,7 +185,11 @@ def _interval(
     competency: str | None,
     rounds: int,
 ) -> tuple[Floats, Floats]:
-    """95% interval of each pair over resampled cells of prompts."""
+    """95% interval of each pair over resampled cells of prompts.
+
+    A sample of prompts that is drawn again is noisier than the first, and noise makes any two models
+    strangers: so the rounds are moved to lie around what was found.
+    """
     counts, totals = counted.counts[wrote], counted.totals[wrote]
     cells = totals.shape[1]
     drawn = item_counts(cells, rounds, seed, "cells", competency or "").astype(np.float32)
@@ -197,7 +201,9 @@ def _interval(
     for number, weights in enumerate(drawn):
         square = _cosines(np.tensordot(counts, weights, (1, 0)), totals @ weights, scale)
         found[number, known] = square[one[known], other[known]]
-    return percentiles(np.maximum(found, 0.0))
+    measured = _cosines(counts.sum(axis=1), totals.sum(axis=1), scale)
+    found[:, known] += measured[one[known], other[known]] - np.median(found[:, known], axis=0)
+    return percentiles(np.clip(found, 0.0, 1.0))
 
 
 def _asked(given: pl.DataFrame, prompts: pl.DataFrame | None, most: int) -> tuple[pl.DataFrame, str | None]:
