@@ -1,5 +1,6 @@
 """Stage curriculum: pairs the answers of kin models and orders the pairs from easy to hard."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -49,6 +50,8 @@ def main(
         tables.write_json(made.report, metrics)
         tables.write_csv(curriculum.points(made.pairs), plot)
         run.metrics(made.report)
+        if said := curriculum.target.warning(made.report.get("target")):
+            warnings.warn(said, stacklevel=1)
         run.figure("difficulty", pictures.difficulty, made.pairs)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.contracts import Pairing, PairingContext
-from karma_plugins.curriculum import candidates, caps
+from karma_plugins.curriculum import candidates, caps, target
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints, judged
 from karma_plugins.curriculum.candidates import KinshipLookup, Pairs
 from karma_plugins.curriculum.difficulty import arrange, difficulty
@@ -82,7 +82,10 @@ def build(
     if not len(kept.pairs):
         raise EmptyResultError(why_empty(answers, dropped))
     pairs = _with_texts(_ordered(kept, settings), responses)
-    return Curriculum(pairs, report(pairs, answers, dropped))
+    told = report(pairs, answers, dropped)
+    if (stands := target.standing(pairs, kinship, settings.target)) is not None:
+        told["target"] = stands
+    return Curriculum(pairs, told)
 
 
 def points(pairs: pl.DataFrame) -> pl.DataFrame:

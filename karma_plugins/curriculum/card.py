@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from karma_plugins.curriculum import Curriculum
+from karma_plugins.curriculum import Curriculum, target
 from karma_plugins.params import CurriculumSection
 from karma_plugins.texts.filters import QUANTILES
 
@@ -95,6 +95,8 @@ def card(
         "## Licences\n\n" + _licences(settings, provenance),
         "## Hashes\n\n" + _hashes(provenance),
     ]
+    if "target" in report:
+        sections.insert(5, "## Whose answers\n\n" + target.sentence(report["target"]))
     if provenance.notes:
         sections.append("## Notes\n\n" + "".join(f"- {note}\n" for note in provenance.notes))
     return "\n".join(sections)
