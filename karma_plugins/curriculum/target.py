@@ -64,7 +64,6 @@ def sentence(told: Mapping[str, Any]) -> str:
     """The standing in words, for the card."""
     family = ", ".join(f"`{name}`" for name in told["family"])
     return (
-        f"To be trained: `{told['model']}`. By metric `{told['metric']}` its family is {family}: "
-        f"{told['chosen']:.1%} of the chosen answers are theirs, and {told['pairs']:.1%} of the pairs hold no "
-        "other's.\n"
+        f"To be trained: `{told['model']}`. By metric `{told['metric']}` its family is {family}. They gave "
+        f"{told['chosen']:.1%} of the chosen answers, and {told['pairs']:.1%} of the pairs are theirs alone.\n"
     )
