@@ -19,7 +19,7 @@ PARAMS = Path("params.yaml")
 #: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
-DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity"]
+DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity", "likelihood"]
 
 M = TypeVar("M", bound=BaseModel)
 #: Options of the plugins of one kind, by the name that the section calls them.
@@ -185,6 +185,14 @@ class CurriculumSection(Section):
         None,
         description="the judge (plugin `likelihood`) by whose perplexities a prompt's complexity is told; "
         "null: by the rewards",
+    )
+    likelihood: str | None = Field(
+        None,
+        description="the judge (plugin `likelihood`) that tells how likely the answers are under the model "
+        "to be trained; null: unknown",
+    )
+    likelier: Fraction = Field(
+        1.0, description="pairs of answers among so great a share of the likeliest alone; 1 = off"
     )
     licence: str | None = Field(None, description="licence of the dataset, named in its card")
     seed: int = 0

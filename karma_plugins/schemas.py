@@ -125,20 +125,22 @@ CANDIDATES = pl.Schema({
 
 #: The preference dataset, in training order; prompt, chosen and rejected are conversations as TRL takes them.
 #: disagreement: of the judges on the two answers; complexity: of the prompt (standard deviation
-#: of its answers' rewards).
+#: of its answers' rewards); likelihood: of the two answers under the model to be trained, geometric mean of a
+#: token's probability, null where no judge told.
 PAIRS = _schema(
-    "pairs", "order", "kinship competency disagreement complexity",
+    "pairs", "order", "kinship competency disagreement complexity chosen_likelihood rejected_likelihood",
     order=INT, phase=INT, prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES, prompt_id=STRING,
     competency=STRING,
     chosen_id=STRING, rejected_id=STRING, chosen_model=STRING, rejected_model=STRING, chosen_reward=FLOAT,
     rejected_reward=FLOAT, margin=FLOAT, disagreement=FLOAT, kinship=FLOAT, complexity=FLOAT,
-    difficulty=FLOAT,
+    chosen_likelihood=FLOAT, rejected_likelihood=FLOAT, difficulty=FLOAT,
 )  # fmt: skip
 
 #: Runs of a study: accuracy of base and aligned model, their difference and the win rate, over all held-out
-#: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`.
+#: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`;
+#: condition is empty where a study has one, zoo (the zoo's seed) null where params name it.
 STUDY = _schema(
-    "study", "objective pairing seed competency", "",
-    objective=STRING, pairing=STRING, seed=INT, competency=STRING, pairs=INT, steps=INT, base=FLOAT,
-    aligned=FLOAT, difference=FLOAT, win_rate=FLOAT,
+    "study", "objective pairing condition zoo seed competency", "zoo",
+    objective=STRING, pairing=STRING, condition=STRING, zoo=INT, seed=INT, competency=STRING, pairs=INT,
+    steps=INT, base=FLOAT, aligned=FLOAT, difference=FLOAT, win_rate=FLOAT,
 )  # fmt: skip

@@ -57,8 +57,8 @@ def build(
     """Pair the answers to each training prompt and order the pairs.
 
     All tables in their schemas, rows in any order; responses and rewards may be lazy, their texts are then
-    read only where they are needed; of judgements only those of `settings.perplexity` count; `scores` are the
-    profiles, for pairings that look at them. Candidates are
+    read only where they are needed; of judgements only those of `settings.perplexity` and of
+    `settings.likelihood` count; `scores` are the profiles, for pairings that look at them. Candidates are
     formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
     the settings leave no pair; it says which rule dropped how many.
     """
@@ -69,6 +69,7 @@ def build(
         rewards,
         signatures=settings.similarity < 1,
         perplexities=_perplexities(judgements, settings),
+        likelihoods=_likelihoods(judgements, settings),
     )
     metric = getattr(pairing.options, "metric", None)
     acting = candidates.acting(kinship, settings.kinship, metric)
@@ -97,14 +98,32 @@ def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) 
     """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
     if settings.perplexity is None:
         return None
+    mine = _scored(judgements, settings.perplexity, "perplexity")
+    return mine.select("response_id", perplexity=1.0 / pl.col("score"))
+
+
+def _likelihoods(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+    """The likelihood of every answer that the judge named in `settings.likelihood` scored."""
+    if settings.likelihood is None:
+        if settings.likelier < 1 or settings.difficulty.get("likelihood", 0.0) > 0:
+            raise ParamsError(
+                "params.yaml, curriculum: `likelier` and `difficulty.likelihood` go by a judge that "
+                "`likelihood` names. Name one of judge.judges whose plugin is 'likelihood'."
+            )
+        return None
+    mine = _scored(judgements, settings.likelihood, "likelihood")
+    return mine.select("response_id", likelihood="score")
+
+
+def _scored(judgements: pl.DataFrame | None, judge: str, key: str) -> pl.DataFrame:
     known = JUDGEMENTS.empty() if judgements is None else judgements
-    mine = known.filter(pl.col("judge") == settings.perplexity, pl.col("score") > 0)
+    mine = known.filter(pl.col("judge") == judge, pl.col("score") > 0)
     if mine.is_empty():
         raise ParamsError(
-            f"params.yaml, curriculum.perplexity: no answer was scored by a judge '{settings.perplexity}'. "
+            f"params.yaml, curriculum.{key}: no answer was scored by a judge '{judge}'. "
             "Name one of judge.judges whose plugin is 'likelihood'."
         )
-    return mine.select("response_id", perplexity=1.0 / pl.col("score"))
+    return mine
 
 
 def _eligible(
@@ -218,6 +237,7 @@ def _ordered(kept: Chosen, settings: CurriculumSection) -> pl.DataFrame:
         "kinship": kept.kinship,
         "disagreement": pairs.disagreement,
         "complexity": answers.complexity[prompt],
+        "likelihood": pairs.likelihood,
     }
     level = difficulty(parts, settings.difficulty)
     order, phase = arrange(level, parts, prompt, kept.noise, settings)
@@ -235,7 +255,13 @@ def _ordered(kept: Chosen, settings: CurriculumSection) -> pl.DataFrame:
             "rejected_model": answers.models.gather(answers.model[b]),
             "chosen_reward": answers.reward[a],
             "rejected_reward": answers.reward[b],
-            **{name: pl.Series(part[order], nan_to_null=True) for name, part in parts.items()},
+            **{
+                name: pl.Series(part[order], nan_to_null=True)
+                for name, part in parts.items()
+                if name != "likelihood"
+            },
+            "chosen_likelihood": pl.Series(answers.likelihood[a], nan_to_null=True),
+            "rejected_likelihood": pl.Series(answers.likelihood[b], nan_to_null=True),
             "difficulty": level[order],
         },
         schema_overrides={k: v for k, v in PAIRS.columns.items() if k not in ("chosen", "rejected")},

@@ -34,6 +34,9 @@ COLUMNS: Mapping[str, str] = {
     "single judge",
     "kinship": "how alike the two models are, in [0,1], by the acting metric; 1 for two samples of one model",
     "complexity": "standard deviation of the rewards of all judged answers to the prompt",
+    "chosen_likelihood": "likelihood of the chosen answer under the model to be trained: geometric mean of a "
+    "token's probability; null where no judge told",
+    "rejected_likelihood": "the same of the rejected answer",
     "difficulty": "in [0,1], 0 = easiest: weighted mean of the parts named below, each spread over [0,1]",
 }  # fmt: skip
 

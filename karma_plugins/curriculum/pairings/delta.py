@@ -32,7 +32,7 @@ class DeltaOptions(ActingNearness):
     deviate: Annotated[float, Field(ge=0)] = Field(
         1.96, description="standard errors from which on a gap of two profiles is real"
     )
-    prefer: Preference = "chance"
+    prefer: Preference = "margin"
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: DeltaOptions) -> pl.DataFrame:
