@@ -32,12 +32,18 @@ class Usage:
     """How often each model uses each run of the vocabulary, in each cell of prompts.
 
     `counts` has shape (models, cells, runs), `totals` (models, cells) counts all runs, of the vocabulary or
-    not; `spread` (runs) is the variance of a run's share among single answers of one model.
+    not, `answers` (models, cells) the answers; `spread` (runs) is the variance of a run's share among single
+    answers of one model.
     """
 
     counts: NDArray[np.float32]
     totals: Floats
+    answers: Floats
     spread: Floats
+
+    def only(self, cells: slice) -> Usage:
+        """That of some cells."""
+        return Usage(self.counts[:, cells], self.totals[:, cells], self.answers[:, cells], self.spread)
 
 
 def usage(answers: Sequence[tuple[pl.Series, Ints]], cells: int, runs: int) -> Usage:
@@ -58,7 +64,8 @@ def usage(answers: Sequence[tuple[pl.Series, Ints]], cells: int, runs: int) -> U
             square = tally.reshape(cells, size + 1)
             counts[model] += square[:, 1:]
             totals[model] += square.sum(axis=1)
-    return Usage(counts, totals, spread)
+    answered = np.stack([np.bincount(cell, minlength=cells).astype(np.float64) for _, cell in answers])
+    return Usage(counts, totals, answered, spread)
 
 
 def _vocabulary(answers: Sequence[pl.Series], runs: int) -> tuple[Codes, NDArray[np.int16], Floats]:

@@ -78,9 +78,9 @@ def measure(evidence: Evidence, options: StyleOptions) -> pl.DataFrame:
     for number, competency in enumerate(groups):
         if competency:
             cells = slice(number * CELLS, (number + 1) * CELLS)
-            part = ngrams.Usage(counted.counts[:, cells], counted.totals[:, cells], counted.spread)
-            mine = (asked["competency"] == competency).to_numpy()
-            found.append(_rows(pairs, competency, part, answered[:, mine], sample, evidence.seed, options))
+            mine = answered[:, (asked["competency"] == competency).to_numpy()]
+            part = counted.only(cells)
+            found.append(_rows(pairs, competency, part, mine, sample, evidence.seed, options))
     return gather(found)
 
 
@@ -100,7 +100,7 @@ def _rows(
     sure = np.full(len(total), np.nan)
     low = high = None
     if len(wrote) > 1:
-        scale = _scale(counted.counts[wrote].sum(axis=1), total[wrote], counted.spread, options)
+        scale = _scale(counted, wrote, options)
         raw[np.ix_(wrote, wrote)] = _cosines(counted.counts[wrote].sum(axis=1), total[wrote], scale)
         sure[wrote] = _consistency(counted.counts[wrote], counted.totals[wrote], scale)
         if options.bootstrap:
@@ -143,13 +143,17 @@ class _Scale:
         return z
 
 
-def _scale(counts: NDArray[np.floating], totals: Floats, spread: Floats, options: StyleOptions) -> _Scale:
-    shares = counts / totals[:, None]
-    between = shares.var(axis=0, ddof=1)
-    square = between + options.single * spread + TINY
+def _scale(counted: ngrams.Usage, wrote: Ints, options: StyleOptions) -> _Scale:
+    shares = counted.counts[wrote].sum(axis=1) / counted.totals[wrote].sum(axis=1)[:, None]
+    between, models = shares.var(axis=0, ddof=1), len(wrote)
+    square = between + options.single * counted.spread + TINY
     told = between / square
-    alike = options.alike / max(float((told**2).sum()), TINY)
-    return _Scale(np.sqrt(square), float(told.sum()) * (1.0 / len(shares) + alike) + TINY)
+    # What so many single answers would tell by accident, of models that write alike.
+    accident = counted.spread * float((1.0 / counted.answers[wrote].sum(axis=1)).mean())
+    chance = accident / (accident + options.single * counted.spread + TINY)
+    real = float((told**2).sum() - (chance**2).sum() * (1.0 + 2.0 / (models - 1)))
+    alike = options.alike / max(real, TINY)
+    return _Scale(np.sqrt(square), float(told.sum()) * (1.0 / models + alike) + TINY)
 
 
 def _cosines(counts: NDArray[np.floating], totals: Floats, scale: _Scale) -> Floats:
