@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +13,12 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs
+from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.curriculum import target as standing
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.registry import Bound, Registry, lock, selection
+from karma_plugins.registry import Bound, Registry, absent, lock, selection
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,6 +43,7 @@ def check(registry: Registry) -> Findings:
     _sections(document, pipeline, findings)
     asked = _prompts(document, pipeline, made, findings)
     pool, generators = _models(document, registry, asked, made, findings)
+    weights.look(pool, asked, findings)
     used = _plugins(document, registry, made, findings)
     if generators:
         used["generate"] = generators
@@ -51,9 +51,12 @@ def check(registry: Registry) -> Findings:
     _training(document, made, findings)
     _chosen(findings)
     _interpolated(document, pipeline, findings)
+    for one in (one for bound in used.values() for one in bound):
+        findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound, dry=True)
-    _tracking(findings)
+    reachable.tracking(findings)
+    reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
     costs.forecast(document, pool, used, asked, made, registry, findings)
     return findings
@@ -167,7 +170,9 @@ def _models(
 def _model(name: str, path: str, findings: Findings) -> Model | None:
     model: Model | None = findings.attempt(models.load, name, path)
     if model is not None and isinstance(model.source, models.Endpoint):
-        findings.attempt(models.api_key, model.source)
+        findings.endpoints.append(model.source)
+    if model is not None and isinstance(model.source, models.Weights):
+        findings.attempt(reachable.hub, model.source, path)
     return model
 
 
@@ -182,7 +187,7 @@ def _plugins(
         used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
         for profiler in used["profile"]:
             tasks = {competency: names for competency, names in profile.tasks.items() if names}
-            if profiler.plugin.check is not None and not _awaited(profiler, made):
+            if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
                 findings.attempt(profiler.plugin.check, tasks, profiler.options)
     if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
         names = selection.metric_names(kinship)
@@ -259,6 +264,8 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
     base = train.get("base") if isinstance(train, Mapping) else None
     if isinstance(base, str) and not is_made(base, made):
         model = findings.attempt(models.load, "base", base, where="train.base")
+        if model is not None and isinstance(model.source, models.Weights):
+            findings.attempt(reachable.hub, model.source, base)
         if model is not None and not isinstance(model.source, models.Weights):
             findings.errors.append(
                 f"params.yaml, train.base: '{base}' holds no weights, so it can't be trained. Name a folder "
@@ -281,21 +288,6 @@ def _chosen(findings: Findings) -> None:
         findings.warnings.append(said.removeprefix("karma: "))
 
 
-def _tracking(findings: Findings) -> None:
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri.startswith("http"):
-        return
-    import httpx
-
-    try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=5.0).raise_for_status()
-    except httpx.HTTPError as error:
-        findings.warnings.append(
-            f"MLFLOW_TRACKING_URI: {uri} does not answer ({type(error).__name__}). Records will wait in "
-            ".karma/spool until `karma sync` delivers them."
-        )
-
-
 def _disk(findings: Findings) -> None:
     free = shutil.disk_usage(".").free / 2**30
     if free < LEAST_FREE:
@@ -304,15 +296,13 @@ def _disk(findings: Findings) -> None:
 
 def _pipeline() -> dict[str, Any]:
     """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    import yaml
-
     path = Path("dvc.yaml")
     if not path.is_file():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+        document = params.yaml.read(path) or {}
+    except params.yaml.YamlError as error:
+        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
     stages = document.get("stages") if isinstance(document, dict) else None
     return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 
