@@ -50,7 +50,9 @@ def main(
         tables.write_json(made.report, metrics)
         tables.write_csv(curriculum.points(made.pairs), plot)
         run.metrics(made.report)
-        if said := curriculum.target.warning(made.report.get("target")):
+        if stands := made.report.get("target"):
+            console.say(curriculum.target.sentence(stands))
+        if said := curriculum.target.warning(stands):
             warnings.warn(said, stacklevel=1)
         run.figure("difficulty", pictures.difficulty, made.pairs)
 

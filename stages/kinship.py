@@ -39,7 +39,8 @@ def main(
             responses=answers, prompts=asked, seed=settings.seed,
         )  # fmt: skip
         tables.write(table, out, schemas.KINSHIP)
-        tables.write(kinship.families(table, settings.seed), families, schemas.FAMILIES)
+        kin = kinship.families(table, settings.seed)
+        tables.write(kin, families, schemas.FAMILIES)
         tables.write_json(kinship.summary(table), metrics)
         tables.write_csv(kinship.points(table), plot)
         run.metrics(kinship.summary(table))
@@ -47,6 +48,9 @@ def main(
         for competency in table.filter("primary")["competency"].drop_nulls().unique().sort():
             run.figure(f"kinship-{competency}", pictures.kinship_heatmap, table, competency)
         run.figure("competence", pictures.competence_profiles, scores)
+        console.say(
+            "\n".join([f"{settings.metric}:", *kinship.sentences(kin.filter(metric=settings.metric))])
+        )
 
 
 if __name__ == "__main__":

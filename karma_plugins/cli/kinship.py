@@ -47,6 +47,7 @@ def command(
 
     from karma_plugins import schemas, tables
     from karma_plugins.kinship import families, pictures
+    from karma_plugins.kinship.families import sentences
 
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
@@ -59,7 +60,8 @@ def command(
     kin = families(table, seed)
     for name in names:
         _show(table.filter(pl.col("competency").is_null(), metric=name))
-        _show_families(kin.filter(metric=name))
+        for line in sentences(kin.filter(metric=name)):
+            say(f"  {line}")
     if out is not None:
         beside = out.with_name(f"{out.stem}_families{out.suffix}")
         for frame, schema, path in ((table, schemas.KINSHIP, out), (kin, schemas.FAMILIES, beside)):
@@ -85,20 +87,3 @@ def _show(rows: pl.DataFrame) -> None:
     unknown = rows.filter(rows["kinship"].is_null())
     for reason, count in unknown["reason"].value_counts(sort=True).iter_rows():
         say(f"  unknown: {count} ({reason})")
-
-
-def _show_families(rows: pl.DataFrame) -> None:
-    """The families of a metric, the largest first, how sure the least sure member is, and who is alone."""
-    if rows.is_empty():
-        return
-    cut = rows["cut"][0]
-    say(
-        "  families: nothing tells the models apart, all are one"
-        if rows["size"][0] == rows.height > 1
-        else f"  families, cut at a relative kinship of {cut:.2f}:"
-    )
-    groups = rows.drop_nulls("family").group_by("family", maintain_order=True)
-    for (family,), mates in sorted(groups, key=lambda group: (-group[1].height, group[0])):
-        say(f"    {family}: {', '.join(mates['model'])} (in {mates['sure'].min():.0%} of resampled tables)")
-    if alone := rows.filter(rows["family"].is_null())["model"].to_list():
-        say(f"    alone: {', '.join(alone)}")

@@ -98,7 +98,7 @@ def card(
         "## Hashes\n\n" + _hashes(provenance),
     ]
     if "target" in report:
-        sections.insert(5, "## Whose answers\n\n" + target.sentence(report["target"]))
+        sections.insert(5, "## Whose answers\n\n" + target.sentence(report["target"]) + "\n")
     if provenance.notes:
         sections.append("## Notes\n\n" + "".join(f"- {note}\n" for note in provenance.notes))
     return "\n".join(sections)

@@ -65,5 +65,5 @@ def sentence(told: Mapping[str, Any]) -> str:
     family = ", ".join(f"`{name}`" for name in told["family"])
     return (
         f"To be trained: `{told['model']}`. By metric `{told['metric']}` its family is {family}. They gave "
-        f"{told['chosen']:.1%} of the chosen answers, {told['pairs']:.1%} of the pairs are theirs alone.\n"
+        f"{told['chosen']:.1%} of the chosen answers, {told['pairs']:.1%} of the pairs are theirs alone."
     )

@@ -43,6 +43,22 @@ def families(kinship: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     return pl.concat(parts).sort(FAMILIES.key)
 
 
+def sentences(rows: pl.DataFrame) -> list[str]:
+    """The families of one metric's rows of table `families` in words, the largest first, and who is alone."""
+    if rows.is_empty():
+        return []
+    if rows["size"][0] == rows.height > 1:
+        return ["families: nothing tells the models apart, all are one"]
+    told = [f"families, cut at a relative kinship of {rows['cut'][0]:.2f}:"]
+    groups = rows.drop_nulls("family").group_by("family", maintain_order=True)
+    for (family,), mates in sorted(groups, key=lambda group: (-group[1].height, group[0])):
+        sure = mates["sure"].to_numpy().min()
+        told.append(f"  {family}: {', '.join(mates['model'])} (in {sure:.0%} of resampled tables)")
+    if alone := rows.filter(pl.col("family").is_null())["model"].to_list():
+        told.append(f"  alone: {', '.join(alone)}")
+    return told
+
+
 def members(kinship: pl.DataFrame) -> list[list[str]]:
     """The families by one metric's overall rows, in order of names; one that is alone is a family too."""
     names, square, _ = _squares(kinship)
