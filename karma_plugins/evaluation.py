@@ -96,7 +96,7 @@ def evaluate(
     metrics = compare(found, settings) | {
         "prompts": _counts(asked, answers, judged.rewards, found),
         "profile": profile,
-        "form": forms.report(*(_texts(answers, label) for label in (BASE, ALIGNED)), settings.forms),
+        "form": forms.report(_texts(answers, BASE), _texts(answers, ALIGNED), settings.forms),
     }
     return Evaluation(metrics, points(metrics), found)
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from karma_plugins.contracts import Options, PairingContext
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.kinship.families import members, relative
+from karma_plugins.families import members, relative
 
 USUAL_RADIUS = 0.2
 #: Why two models are not near.
@@ -73,13 +73,14 @@ def relations(rows: pl.DataFrame, overall: pl.DataFrame, rule: Nearness) -> pl.D
         side: pl.col(f"model_{side}").replace_strict(family, default=None, return_dtype=pl.Int64)
         for side in ("a", "b")
     }
-    far = pl.when(pl.col("relative").is_null()).then(pl.lit(UNKNOWN))
+    rules = [(pl.col("relative").is_null(), UNKNOWN)]
     if rule.reach is not None:
-        far = far.when(pl.col("relative") < 1 - rule.reach - 1e-12).then(pl.lit(BEYOND))
+        rules.append((pl.col("relative") < 1 - rule.reach - 1e-12, BEYOND))
     if rule.nearest is not None:
-        far = far.when(pl.col("place") > rule.nearest).then(pl.lit(FARTHER))
+        rules.append((pl.col("place") > rule.nearest, FARTHER))
     if rule.family:
-        far = far.when(group["a"].ne_missing(group["b"])).then(pl.lit(STRANGER))
+        rules.append((group["a"].ne_missing(group["b"]), STRANGER))
+    far = pl.coalesce(pl.when(broken).then(pl.lit(reason)) for broken, reason in rules)
     return pl.concat(
         [
             ordered.with_columns(far=far).drop("place"),

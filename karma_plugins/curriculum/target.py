@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins.kinship.families import members, relative
+from karma_plugins.families import members, relative
 
 #: Metrics that look at answers, the first that is measured tells.
 OF_ANSWERS = ("style", "answers")

@@ -54,7 +54,7 @@ def suits(path: Path) -> bool:
     kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     if kind == ".parquet":
         try:
-            columns = pl.read_parquet_schema(path).names()
+            columns = list(pl.read_parquet_schema(path))
         except (pl.exceptions.PolarsError, OSError):
             return False
         return _columns(columns) is not None

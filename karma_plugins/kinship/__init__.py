@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from karma_plugins import schemas
 from karma_plugins.contracts import Evidence, KinshipMetric, Model
 from karma_plugins.errors import PluginError, did_you_mean
+from karma_plugins.families import families, sentences
 from karma_plugins.kinship.clustering import cluster
-from karma_plugins.kinship.families import families, sentences
 from karma_plugins.registry import Bound
 
 __all__ = ["families", "kinship", "points", "sentences", "summary"]

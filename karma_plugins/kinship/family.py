@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.errors import EmptyResultError, TableError
-from karma_plugins.kinship.families import families
+from karma_plugins.families import families
 
 #: With fewer children than this no metric is said to be better than another.
 ENOUGH_CHILDREN = 10
@@ -97,7 +97,8 @@ def benchmark(found: pl.DataFrame, seed: int = 0) -> dict[str, dict[str, Any]]:
         str(metric): (1.0 / rows["rank"].to_numpy(), rows["others"].to_numpy())
         for (metric,), rows in found.sort("metric", "model").group_by("metric", maintain_order=True)
     }
-    margins, same = {}, {}
+    margins: dict[Any, dict[str, float] | None] = {}
+    same: dict[Any, Any] = {}
     for (metric,), rows in found.group_by("metric", maintain_order=True):
         known = rows.sort("model")["margin"].drop_nulls().to_numpy()
         margins[metric] = None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from karma_plugins.families import members
 from karma_plugins.kinship.clustering import cluster
-from karma_plugins.kinship.families import members
 from karma_plugins.runtime.canvas import BLUE, GREY, blank, plain
 
 if TYPE_CHECKING:

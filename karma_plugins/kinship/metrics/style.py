@@ -78,9 +78,9 @@ def measure(evidence: Evidence, options: StyleOptions) -> pl.DataFrame:
     for number, competency in enumerate(groups):
         if competency:
             cells = slice(number * CELLS, (number + 1) * CELLS)
-            mine = answered[:, (asked["competency"] == competency).to_numpy()]
+            of_it = answered[:, (asked["competency"] == competency).to_numpy()]
             part = counted.only(cells)
-            found.append(_rows(pairs, competency, part, mine, sample, evidence.seed, options))
+            found.append(_rows(pairs, competency, part, of_it, sample, evidence.seed, options))
     return gather(found)
 
 

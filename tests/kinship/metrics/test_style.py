@@ -12,7 +12,7 @@ import pytest
 from karma_plugins import schemas
 from karma_plugins.contracts import Evidence
 from karma_plugins.errors import PluginError
-from karma_plugins.kinship.families import members, relative
+from karma_plugins.families import members, relative
 from karma_plugins.kinship.metrics import style
 from karma_plugins.testing import KinshipMetricContract
 from tests.kinship.metrics.test_answers import evidence, responses

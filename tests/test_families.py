@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from karma_plugins import schemas
-from karma_plugins.kinship.families import families, members, relative
+from karma_plugins.families import families, members, relative
 
 
 def table(square: np.ndarray, *, width: float = 0.02, consistency: float | None = None) -> pl.DataFrame:

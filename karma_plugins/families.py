@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from karma_plugins.kinship.pairs import Floats, Ints
-from karma_plugins.kinship.resampling import generator
 from karma_plugins.schemas import FAMILIES
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 #: A pair is kin where unrelated pairs are so alike in one case of a hundred (normal deviate) …
 DEVIATE = 2.33
@@ -74,7 +76,7 @@ def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     label, cut = _labels(square)
     same = label[:, None] == label
     agreed = np.zeros(len(names))
-    chance = generator(seed, "families", metric)
+    chance = np.random.default_rng([seed, *metric.encode()])
     for _ in range(ROUNDS):
         drawn = np.triu(chance.standard_normal(square.shape), 1)
         again, _ = _labels(np.clip(square + (drawn + drawn.T) * spread, 0.0, 1.0))
