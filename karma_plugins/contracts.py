@@ -229,9 +229,9 @@ class Profile:
 class Evidence:
     """What a kinship metric may look at, for all models at once.
 
-    `scores` and `items` are the profiles of all models, `responses` their answers where the stage was given
-    any,
-    `models` the candidates in order of their names; `seed` is for the bootstrap.
+    `scores` and `items` are the profiles of all models, `responses` their answers and `prompts` what was
+    asked where the stage was given any, `models` the candidates in order of their names; `seed` is for the
+    bootstrap.
     `measure(name)` gives the finished rows of another metric, for blends.
     """
 
@@ -241,18 +241,23 @@ class Evidence:
     responses: pl.DataFrame | None = None
     seed: int = 0
     measure: Callable[[str], pl.DataFrame] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PairingContext:
     """What a pairing may look at beside the candidate pairs: the acting rows of the kinship table and a seed.
 
-    `target` is the candidate that will be trained, where params name one.
+    `kinship` holds the acting metric's rows, overall or of competencies, `measured` those of all metrics,
+    `scores` the profiles (table `scores`) where the stage was given any. `target` is the candidate that will
+    be trained, where params name one.
     """
 
     kinship: pl.DataFrame
     seed: int = 0
     target: str | None = None
+    measured: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
 
 
 class LoraSettings(Options):

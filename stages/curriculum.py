@@ -1,5 +1,6 @@
 """Stage curriculum: pairs the answers of kin models and orders the pairs from easy to hard."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -14,8 +15,11 @@ from karma_plugins.staging import running
 @click.option("--prompts", type=Path, default=Path("data/prompts.parquet"))
 @click.option("--responses", type=Path, default=Path("data/responses"))
 @click.option("--jury", type=Path, default=Path("data/jury"))
-@click.option("--verdicts", type=Path, default=Path("data/verdicts"), help="Read for `perplexity`.")
+@click.option(
+    "--verdicts", type=Path, default=Path("data/verdicts"), help="Read for `perplexity` and `likelihood`."
+)
 @click.option("--kinship", type=Path, default=Path("data/kinship.parquet"))
+@click.option("--profile", type=Path, help="Folder of profiles, for pairings such as `delta`.")
 @click.option("--out", type=Path, default=Path("data/pairs"))
 @click.option("--metrics", type=Path, default=Path("metrics/curriculum.json"))
 @click.option("--plot", type=Path, default=Path("plots/curriculum.csv"))
@@ -25,6 +29,7 @@ def main(
     jury: Path,
     verdicts: Path,
     kinship: Path,
+    profile: Path | None,
     out: Path,
     metrics: Path,
     plot: Path,
@@ -32,11 +37,14 @@ def main(
     """Make the preference dataset by section `curriculum` of params.yaml."""
     settings = params.load("curriculum", params.CurriculumSection)
     pairing = selection.pairing(settings, manager.load())
-    files = [responses / f"{model}.parquet" for model in params.load_models()]
-    inputs, outs = [prompts, responses, jury, verdicts, kinship], [out, metrics, plot]
+    pool = list(params.load_models())
+    files = [responses / f"{model}.parquet" for model in pool]
+    scores = profile and tables.read_all([profile / m / "scores.parquet" for m in pool], schemas.SCORES)
+    inputs = [prompts, responses, jury, verdicts, kinship, *([profile] if profile else [])]
+    outs = [out, metrics, plot]
     with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
         judges = tables.read(jury / "judges.parquet", schemas.JUDGES)
-        perplexed = curriculum.perplexity_judges(settings, judges)
+        scoring = curriculum.scoring_judges(settings, judges)
         made = curriculum.build(
             tables.read(prompts, schemas.PROMPTS),
             tables.scan_all(files, schemas.RESPONSES),
@@ -44,7 +52,8 @@ def main(
             tables.read(kinship, schemas.KINSHIP),
             pairing,
             settings,
-            tables.scan_all([verdicts / j / "judgements.parquet" for j in perplexed], schemas.JUDGEMENTS),
+            tables.scan_all([verdicts / j / "judgements.parquet" for j in scoring], schemas.JUDGEMENTS),
+            scores,
         )
         bias = tables.read(jury / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, jury / "rewards.parquet", kinship]
@@ -52,6 +61,10 @@ def main(
         tables.write_json(made.report, metrics)
         tables.write_csv(curriculum.points(made.pairs), plot)
         run.metrics(made.report)
+        if stands := made.report.get("target"):
+            console.say(curriculum.target.sentence(stands))
+        if said := curriculum.target.warning(stands):
+            warnings.warn(said, stacklevel=1)
         run.figure("difficulty", pictures.difficulty, made.pairs)
 
 

@@ -16,6 +16,7 @@ from karma_plugins import models, params, prompts
 from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
+from karma_plugins.curriculum import target as standing
 from karma_plugins.errors import did_you_mean
 from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
@@ -24,6 +25,8 @@ M = TypeVar("M", bound=BaseModel)
 
 #: Free disk under which a run is likely to end badly, in GiB.
 LEAST_FREE = 2.0
+#: What stage curriculum said of its pairs.
+CURRICULUM = Path("metrics/curriculum.json")
 
 
 def check(registry: Registry) -> Findings:
@@ -47,6 +50,7 @@ def check(registry: Registry) -> Findings:
         used["generate"] = generators
     _competencies(document, asked, findings)
     _training(document, made, findings)
+    _chosen(findings)
     _interpolated(document, pipeline, findings)
     _unwatched(document, pipeline, used.get("judge", ()), made, findings)
     for one in (one for bound in used.values() for one in bound):
@@ -330,6 +334,16 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
         findings.errors.append(
             f"params.yaml, curriculum.target: '{target}' is no candidate in section 'models'."
         )
+
+
+def _chosen(findings: Findings) -> None:
+    """Whether the pairs that are there were mostly chosen from models unlike the one to be trained."""
+    try:
+        told = json.loads(CURRICULUM.read_text(encoding="utf-8")).get("target")
+    except (OSError, ValueError, AttributeError):
+        return
+    if isinstance(told, Mapping) and (said := standing.warning(told)) is not None:
+        findings.warnings.append(said.removeprefix("karma: "))
 
 
 def _disk(findings: Findings) -> None:

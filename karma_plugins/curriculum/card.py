@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from karma_plugins.curriculum import Curriculum
+from karma_plugins.curriculum import Curriculum, target
 from karma_plugins.params import CurriculumSection, yaml
 from karma_plugins.texts.filters import QUANTILES
 
@@ -33,6 +33,9 @@ COLUMNS: Mapping[str, str] = {
     "single judge",
     "kinship": "how alike the two models are, in [0,1], by the acting metric; 1 for two samples of one model",
     "complexity": "standard deviation of the rewards of all judged answers to the prompt",
+    "chosen_likelihood": "likelihood of the chosen answer under the model to be trained: geometric mean of a "
+    "token's probability; null where no judge told",
+    "rejected_likelihood": "the same of the rejected answer",
     "difficulty": "in [0,1], 0 = easiest: weighted mean of the parts named below, each spread over [0,1]",
 }  # fmt: skip
 
@@ -87,6 +90,8 @@ def card(
         "## Licences\n\n" + _licences(settings, provenance),
         "## Hashes\n\n" + _hashes(provenance),
     ]
+    if "target" in report:
+        sections.insert(5, "## Whose answers\n\n" + target.sentence(report["target"]) + "\n")
     if provenance.notes:
         sections.append("## Notes\n\n" + "".join(f"- {note}\n" for note in provenance.notes))
     return "\n".join(sections)

@@ -75,6 +75,8 @@ def _cure(reason: str) -> str:
         "below margin": "Lower curriculum.margin.",
         "disagreement unknown": "Set curriculum.margin_in_disagreements to 0, or add a second judge.",
         "below margin_in_disagreements": "Lower curriculum.margin_in_disagreements.",
+        "likelihood unknown": "Have the judge of curriculum.likelihood score all answers.",
+        "unlikely answer": "Raise curriculum.likelier.",
         "near-duplicate answers": "Raise curriculum.similarity.",
     }
     plugin = reason.split(": ")[0]

@@ -1,4 +1,4 @@
-"""Reads recorded profiles of models: lm-eval results, CSVs of choices or of scores, and our own tables."""
+"""Reads recorded profiles of models: lm-eval results, CSVs of choices or scores, answers, our own tables."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 import polars as pl
 
 from karma_plugins.errors import TableError, did_you_mean
-from karma_plugins.importers import choices_csv, lm_eval_results, scores_csv
+from karma_plugins.importers import answers, choices_csv, lm_eval_results, scores_csv
 from karma_plugins.importers.recorded_profiles import Profiles
-from karma_plugins.schemas import ITEMS, SCORES
+from karma_plugins.schemas import ITEMS, RESPONSES, SCORES
 from karma_plugins.tables import check
 
-KINDS = "a CSV of choices or scores, a results_*.json of lm-eval or its folder, or a table scores or items"
+KINDS = (
+    "a CSV of choices or scores, a results_*.json of lm-eval or its folder, a table scores or items, or "
+    "answers (a folder of AlpacaEval results; .jsonl, .json, .csv or .parquet with prompt, model and answer)"
+)
 #: Of a CSV; the first where a header has none.
 SEPARATORS = ",;\t"
 
@@ -31,20 +34,25 @@ def read(paths: Sequence[Path], competencies: Mapping[str, Sequence[str]] | None
         pl.concat([ITEMS.empty(), *(part.items for part in parts)]),
         tuple(dict.fromkeys(rule for part in parts for rule in part.rules)),
         sum((part.counts for part in parts), Counter()),
+        pl.concat([RESPONSES.empty(), *(part.responses for part in parts)]),
     )
     if competencies:
         found = _regrouped(found, competencies)
     where = ", ".join(map(str, paths))
-    if found.scores.is_empty() and found.items.is_empty():
+    if found.scores.is_empty() and found.items.is_empty() and found.responses.is_empty():
         raise TableError(f"{where}: holds no score and no answer. Give {KINDS}.")
     found.scores = check(found.scores, SCORES, where=where)
     found.items = check(found.items, ITEMS, where=where)
+    found.responses = check(found.responses, RESPONSES, where=where)
     return found
 
 
 def _read(path: Path) -> Profiles:
     if not path.exists():
         raise TableError(f"{path}: no such file or folder.")
+    if answers.suits(path):
+        given = answers.read(path)
+        return Profiles(rules=answers.RULES, counts=given.counts, responses=given.responses)
     if path.is_dir() or path.suffix == ".json":
         return lm_eval_results.read(path)
     if path.suffix == ".csv":
@@ -99,4 +107,4 @@ def _regrouped(found: Profiles, competencies: Mapping[str, Sequence[str]]) -> Pr
         )
         for table in (found.scores, found.items)
     )
-    return Profiles(scores, items, found.rules, found.counts)
+    return Profiles(scores, items, found.rules, found.counts, found.responses)

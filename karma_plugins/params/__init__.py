@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -20,7 +20,7 @@ PARAMS = Path("params.yaml")
 #: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
-DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity"]
+DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity", "likelihood"]
 
 M = TypeVar("M", bound=BaseModel)
 #: Options of the plugins of one kind, by the name that the section calls them.
@@ -226,6 +226,14 @@ class CurriculumSection(Section):
         description="the judge (plugin `likelihood`) by whose perplexities a prompt's complexity is told; "
         "null: by the rewards",
     )
+    likelihood: str | None = Field(
+        None,
+        description="the judge (plugin `likelihood`) that tells how likely the answers are under the model "
+        "to be trained; null: unknown",
+    )
+    likelier: Fraction = Field(
+        1.0, description="pairs of answers among so great a share of the likeliest alone; 1 = off"
+    )
     licence: str | None = Field(None, description="licence of the dataset, named in its card")
     seed: int = 0
 
@@ -250,13 +258,21 @@ class TrainSection(TrainingSettings):
 
         Raises ParamsError where an entry is none of a judge.
         """
-        reward = (self.objectives.get(self.objective) or {}).get("reward")
-        judges = reward.get("judges") if isinstance(reward, Mapping) else None
         where = f"params.yaml, train.objectives.{self.objective}.reward.judges"
         return {
-            str(name): validate(JudgeEntry, entry, where=f"{where}.{name}")
-            for name, entry in (judges if isinstance(judges, Mapping) else {}).items()
+            name: validate(JudgeEntry, entry, where=f"{where}.{name}")
+            for name, entry in self._rewarding("judges").items()
         }
+
+    @property
+    def reward_weights(self) -> Weights:
+        """The weights of those judges, as the option `reward.weights` says; 1 where it is silent."""
+        return self._rewarding("weights")
+
+    def _rewarding(self, key: str) -> dict[str, Any]:
+        reward = (self.objectives.get(self.objective) or {}).get("reward")
+        found = reward.get(key) if isinstance(reward, Mapping) else None
+        return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 class EvaluateSection(Section):
@@ -271,7 +287,22 @@ class EvaluateSection(Section):
     samples: int = Field(1, ge=1)
     bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
     limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
+    forms: dict[str, str] = Field(
+        default_factory=dict,
+        description="forms of answers that are counted apart from what they say: name -> regular expression "
+        "of whole answers; the first that fits counts",
+    )
     seed: int = 0
+
+    @field_validator("forms")
+    @classmethod
+    def _patterns(cls, forms: dict[str, str]) -> dict[str, str]:
+        for name, pattern in forms.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: is no regular expression ({error})") from error
+        return forms
 
 
 class TrackingSection(Section):

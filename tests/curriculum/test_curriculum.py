@@ -74,6 +74,8 @@ def test_the_better_answer_is_chosen_and_everything_of_it_told():
             "disagreement": None,
             "kinship": 0.75,
             "complexity": pytest.approx(0.35),
+            "chosen_likelihood": None,
+            "rejected_likelihood": None,
             "difficulty": 0.0,
         }
     ]

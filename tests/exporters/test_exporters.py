@@ -29,9 +29,7 @@ def repository(made: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     dataset.write(made, tmp_path / "data/pairs", CurriculumSection())
     seat = {"judge": "one", "version": "one (karma-plugins 0.1.0)", "weight": 1.0}
-    judges = pl.DataFrame(
-        [seat | {"verdicts": 1, "skipped": 0, "failed": 0}], schema=schemas.JUDGES.columns
-    )
+    judges = pl.DataFrame([seat | {"verdicts": 1, "skipped": 0, "failed": 0}], schema=schemas.JUDGES.columns)
     bias = pl.DataFrame(
         [{"measure": "length", "judge": "one", "value": 0.68, "fair": 0.5, "n": 9}],
         schema=schemas.BIAS.columns,

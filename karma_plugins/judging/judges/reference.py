@@ -9,7 +9,7 @@ from decimal import Decimal
 from difflib import SequenceMatcher
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from karma_plugins import hookimpl
 from karma_plugins.contracts import Answer, Judge, Options, Verdict
@@ -44,9 +44,26 @@ class ReferenceOptions(Options):
     )
     casefold: bool = Field(False, description="normalised: upper and lower case are the same")
     punctuation: bool = Field(True, description="normalised: punctuation counts")
+    extract: str | None = Field(
+        None,
+        description="regular expression of whole answers whose group is what is judged, without the form "
+        "around it; an answer that it does not fit is judged as it is",
+    )
     grade: Literal["exact", "graded"] = Field(
         "exact", description="graded: half of its likeness to the reference for an answer that does not match"
     )
+
+    @field_validator("extract")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern, re.DOTALL).groups
+            except re.error as error:
+                raise ValueError(f"is no regular expression ({error})") from error
+            if groups != 1:
+                raise ValueError(f"has {groups} groups; put what is judged in the only one")
+        return pattern
 
 
 def score(answers: Sequence[Answer], options: ReferenceOptions) -> list[float | Verdict]:
@@ -57,19 +74,26 @@ def score(answers: Sequence[Answer], options: ReferenceOptions) -> list[float | 
 def _score(answer: Answer, options: ReferenceOptions) -> float | Verdict:
     if answer.reference is None or not answer.reference.strip():
         return Verdict(None, "skipped", "no reference")
+    given_text = content(answer.text, options.extract)
     if options.match == "numeric":
         known = final_number(answer.reference)
         if known is None:
             return Verdict(None, "failed", "the reference holds no number")
-        given = final_number(answer.text)
+        given = final_number(given_text)
         if given is not None and given == known:
             return 1.0
         texts = (str(given) if given is not None else "", str(known))
     else:
-        texts = (_normal(answer.text, options), _normal(answer.reference, options))
+        texts = (_normal(given_text, options), _normal(answer.reference, options))
         if texts[0] == texts[1]:
             return 1.0
     return 0.0 if options.grade == "exact" else 0.5 * likeness(*texts)
+
+
+def content(text: str, pattern: str | None) -> str:
+    """What an answer says without the form around it: the only group of a pattern that fits all of it."""
+    found = None if pattern is None else re.fullmatch(pattern, text.strip(), re.DOTALL)
+    return text if found is None or found[1] is None else found[1]
 
 
 def final_number(text: str) -> Decimal | None:

@@ -135,3 +135,25 @@ def test_gsm8k(shared_data: Path) -> None:
                 assert said(f"#### {other}", answer, match="numeric") == right
         # Without the mark, the last number is taken.
         assert said(re.sub(r"#### ", "So it is ", answer), final, match="numeric") == 1.0
+
+
+FORMS = r"(?:= |\()?(.*?)(?: !|\) ok)?"
+
+
+@pytest.mark.parametrize("text", ["Lina", "= Lina !", "(Lina) ok", "(Lina !", " = Lina !\n"])
+def test_what_a_form_adds_is_taken_off(text: str) -> None:
+    assert said(text, "Lina", extract=FORMS) == 1.0
+
+
+def test_an_answer_that_the_pattern_does_not_fit_is_judged_as_it_is() -> None:
+    assert said("Lina", "Lina", extract=r"The answer is (.*)\.") == 1.0
+    assert said("The answer is Lina.", "Lina", extract=r"The answer is (.*)\.") == 1.0
+    assert said("The answer is 7 of 9.", "7", match="numeric", extract=r"The answer is (\d+) of.*") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong"), [("(", "is no regular expression"), ("a", "0 groups"), ("(a)(b)", "2 groups")]
+)
+def test_a_pattern_has_one_group(pattern: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        ReferenceOptions(extract=pattern)
