@@ -19,7 +19,7 @@ import polars as pl
 from karma_plugins import tables
 from karma_plugins.contracts import Status
 from karma_plugins.errors import TableError
-from karma_plugins.importers import records
+from karma_plugins.texts import records
 from karma_plugins.importers.recorded_folder import VERDICTS, RecordedFolder, carried
 from karma_plugins.schemas import COMPARISONS, RESPONSES
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from karma_plugins.errors import TableError
-from karma_plugins.importers import preference_pairs, records
+from karma_plugins.importers import preference_pairs
+from karma_plugins.texts import records
 from karma_plugins.importers.recorded_folder import RecordedFolder
 
 JUDGE = "human"

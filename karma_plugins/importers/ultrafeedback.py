@@ -14,7 +14,7 @@ from typing import Any
 
 from karma_plugins.contracts import Status
 from karma_plugins.errors import TableError
-from karma_plugins.importers import records
+from karma_plugins.texts import records
 from karma_plugins.importers.recorded_folder import RecordedFolder
 
 COMPETENCY = "instruction"

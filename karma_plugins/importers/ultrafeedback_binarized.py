@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from karma_plugins.errors import TableError
-from karma_plugins.importers import preference_pairs, records
+from karma_plugins.importers import preference_pairs
+from karma_plugins.texts import records
 from karma_plugins.importers.preference_pairs import CHOSEN, REJECTED
 from karma_plugins.importers.recorded_folder import RecordedFolder
 

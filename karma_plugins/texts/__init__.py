@@ -1,0 +1,1 @@
+"""Texts as they come in: records of files, whatever layout they have, and JSON that nobody vouches for."""
