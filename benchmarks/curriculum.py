@@ -128,10 +128,10 @@ def karma(folder: Path, out: Path) -> int:
     from karma_plugins import curriculum
     from karma_plugins.contracts import Pairing
     from karma_plugins.curriculum import dataset
-    from karma_plugins.manager import OURS
-    from karma_plugins.pairings import kin
+    from karma_plugins.curriculum.pairings import kin
     from karma_plugins.params import CurriculumSection
     from karma_plugins.registry import Bound
+    from karma_plugins.registry.manager import OURS
 
     settings = CurriculumSection(per_prompt=1, phases=3)
     pairing: Bound[Pairing] = Bound(

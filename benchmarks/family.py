@@ -16,9 +16,10 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import family, kinship, manager, models, profiling, schemas, tables
+from karma_plugins import kinship, models, profiling, schemas, tables
 from karma_plugins.contracts import KinshipMetric, Profiler
-from karma_plugins.registry import Registry
+from karma_plugins.kinship import family
+from karma_plugins.registry import Registry, manager
 from karma_plugins.zoo import Member, ZooSettings, build
 
 MIXTURES: tuple[dict[str, float], ...] = (

@@ -18,10 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from karma_plugins import loading, models
+from karma_plugins import models
 from karma_plugins.contracts import Request
 from karma_plugins.generation import row_seed
-from karma_plugins.generators.transformers import TransformersOptions, generate
+from karma_plugins.generation.generators.transformers import TransformersOptions, generate
+from karma_plugins.models import loading
 from karma_plugins.prompts import prompt_id
 
 FOLDER, PROMPTS = "data/zoo/models/pupil", "data/zoo/prompts.jsonl"

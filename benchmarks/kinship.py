@@ -23,7 +23,7 @@ import polars as pl
 
 from karma_plugins import schemas
 from karma_plugins.contracts import Evidence, Model
-from karma_plugins.kinship_metrics import capa, rare_errors
+from karma_plugins.kinship.metrics import capa, rare_errors
 
 OPTIONS = 10
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from karma_plugins import family, schemas
+from karma_plugins import schemas
 from karma_plugins.contracts import Evidence, Model
-from karma_plugins.kinship_metrics import capa, error_consistency, rare_errors
+from karma_plugins.kinship import family
+from karma_plugins.kinship.metrics import capa, error_consistency, rare_errors
 
 METRICS = {"capa": capa, "error-consistency": error_consistency, "rare-errors": rare_errors}
 SUBJECTS = 6

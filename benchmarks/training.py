@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from karma_plugins import models, training
-from karma_plugins.objectives.policy import quiet
 from karma_plugins.params import TrainSection
-from tests.preferences import objective
-from tests.preferences import pairs as make_pairs
+from karma_plugins.training.policy import quiet
 from tests.tiny import write_model
+from tests.training.preferences import objective
+from tests.training.preferences import pairs as make_pairs
 
 Array = NDArray[np.float64]
 SETTINGS = {"batch_size": 16, "learning_rate": 1e-4, "checkpoint_steps": 50}

@@ -11,15 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from karma_plugins.models import Weights
-    from karma_plugins.params import TrainSection
 
 #: Version of these contracts. A plugin made for another major version is refused with a message that says so.
 API_VERSION = 1
@@ -28,6 +25,8 @@ API_VERSION = 1
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 #: Called by long work with metrics at a step, such as `report({"loss": 0.3}, 40)`.
 Report: TypeAlias = Callable[[Mapping[str, float], int], None]
+#: A share of a whole.
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Status: TypeAlias = Literal["ok", "tie", "skipped", "failed"]
 
 
@@ -37,6 +36,54 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+# --- what lies at a model's path ----------------------------------------------------------------------------
+
+
+class Weights(Options):
+    """Weights that transformers loads, from a hub or a folder; never pickled, never with own code."""
+
+    hub: str | None = Field(None, description="Hugging Face id, such as 'meta-llama/Llama-3.2-1B'")
+    folder: str | None = Field(None, description="folder of weights, instead of a hub id")
+    revision: str = Field("main", description="branch, tag or (best) commit of the hub repository")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device_map: str | None = Field(None, description="'auto', 'cuda:0', …; null = where torch puts it")
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    quantisation: Literal["4bit", "8bit"] | None = Field(None, description="needs bitsandbytes and a GPU")
+    adapter: str | None = Field(None, description="folder or hub id of a peft adapter laid over the weights")
+    chat_template: str | None = Field(
+        None, description="file that replaces the tokenizer's own chat template"
+    )
+    system_prompt: str | None = Field(None, description="text sent before every conversation that has none")
+
+    @property
+    def location(self) -> str:
+        """The folder or hub id that `from_pretrained` takes."""
+        return self.folder or self.hub or ""
+
+
+class Endpoint(Options):
+    """A model behind an OpenAI-compatible server; its key stays in the environment."""
+
+    endpoint: str = Field(description="base URL, such as 'http://127.0.0.1:8000/v1'", pattern=r"^https?://")
+    model: str = Field(description="the model's name at the server")
+    served_as: str | None = Field(None, description="its name in the server's replies, where that is another")
+    api_key_env: str | None = Field(None, description="environment variable that holds the key")
+    system_prompt: str | None = None
+
+
+class Recorded(Options):
+    """Answers, scores and items recorded elsewhere, as files of a folder; null where it has none."""
+
+    folder: Path
+    responses: Path | None = None
+    scores: Path | None = None
+    items: Path | None = None
+
+
+#: What lies at a model's path: weights to load, a server to ask, or answers already recorded.
+Source: TypeAlias = Weights | Endpoint | Recorded
+
+
 # --- what flows ---------------------------------------------------------------------------------------------
 
 
@@ -44,13 +91,13 @@ class Options(BaseModel):
 class Model:
     """A candidate model.
 
-    `name` is its key in params, `path` what DVC depends on; `source` says what lies there: a
-    `karma_plugins.models.Weights`, `Endpoint` or `Recorded`.
+    `name` is its key in params, `path` what DVC depends on, `source` what lies there; null
+    where nothing but its profile is known, as in `karma kinship`.
     """
 
     name: str
     path: Path
-    source: Any
+    source: Source | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +208,38 @@ class PairingContext:
     target: str | None = None
 
 
+class LoraSettings(Options):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    r: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    dropout: Fraction = 0.0
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    export: Literal["merged", "adapter"] = "merged"
+
+
+class TrainingSettings(Options):
+    """How long and how carefully an objective trains, whatever it optimises; section `train` of params holds
+    them.
+    """
+
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="steps in all phases together, instead of epochs")
+    batch_size: int = Field(8, ge=1, description="pairs to a batch, of all processes together")
+    gradient_accumulation: int = Field(1, ge=1, description="batches to an optimiser step")
+    gradient_checkpointing: bool = Field(False, description="less memory for a fifth more time")
+    learning_rate: float = Field(1e-6, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="learning rate of a phase"
+    )
+    warmup: Fraction = Field(0.0, description="share of each phase's steps with a rising learning rate")
+    max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer together")
+    checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
+    bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
+    lora: LoraSettings | None = None
+    seed: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
     """One phase of training.
@@ -180,7 +259,7 @@ class TrainingJob:
     steps: int
     output: Path
     checkpoints: Path
-    settings: TrainSection
+    settings: TrainingSettings
     report: Report
     base: Weights
     all_pairs: pl.DataFrame

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from karma_plugins import generation, judging, profiling
 from karma_plugins.contracts import Generator, Model, Profiler, Report
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.judging import Juror
 from karma_plugins.params import EvaluateSection, GenerateSection, JudgeSection
-from karma_plugins.registry import Bound
+from karma_plugins.registry import Bound, Juror
+from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
-from karma_plugins.shards import Shards
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

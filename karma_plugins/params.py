@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from karma_plugins.contracts import Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
 
 PARAMS = Path("params.yaml")
@@ -21,7 +22,6 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity"]
 
 M = TypeVar("M", bound=BaseModel)
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 #: Options of the plugins of one kind, by the name that the section calls them.
 PluginOptions = dict[str, dict[str, Any]]
 
@@ -190,36 +190,12 @@ class CurriculumSection(Section):
     seed: int = 0
 
 
-class LoraSettings(Section):
-    """Low-rank adapters instead of full fine-tuning."""
-
-    r: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)
-    dropout: Fraction = 0.0
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    export: Literal["merged", "adapter"] = "merged"
-
-
-class TrainSection(Section):
+class TrainSection(TrainingSettings):
     """Section `train`: which model is aligned, by which objective, and how long."""
 
     base: str = Field(description="path of the model to align: a folder of weights or a descriptor")
     objective: str = "dpo"
     objectives: PluginOptions = Field(default_factory=dict, description="options of objectives, by name")
-    epochs: float = Field(1.0, gt=0)
-    max_steps: int | None = Field(None, ge=1, description="steps in all phases together, instead of epochs")
-    batch_size: int = Field(8, ge=1, description="pairs to a batch, of all processes together")
-    gradient_accumulation: int = Field(1, ge=1, description="batches to an optimiser step")
-    gradient_checkpointing: bool = Field(False, description="less memory for a fifth more time")
-    learning_rate: float = Field(1e-6, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="learning rate of a phase"
-    )
-    warmup: Fraction = Field(0.0, description="share of each phase's steps with a rising learning rate")
-    max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer together")
-    checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
-    bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
-    lora: LoraSettings | None = None
     reference_kl: float | None = Field(
         None,
         ge=0,
@@ -227,7 +203,6 @@ class TrainSection(Section):
         "the reference of a phase is the model of the phase before",
     )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
-    seed: int = 0
 
 
 class EvaluateSection(Section):

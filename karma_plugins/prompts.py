@@ -10,12 +10,11 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import filters
 from karma_plugins.contracts import Messages
 from karma_plugins.errors import EmptyResultError, TableError
 from karma_plugins.params import PromptsSection, SeenSection
 from karma_plugins.schemas import PROMPTS
-from karma_plugins.texts import json_text, records, references
+from karma_plugins.texts import filters, json_text, records, references
 
 SPLITS = ("train", "heldout")
 ROLES = ("system", "user", "assistant")

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from karma_plugins import lock, manager, processes, tracking
-from karma_plugins.registry import Bound
-from karma_plugins.shards import ShardCache, karma_folder
+from karma_plugins import tracking
+from karma_plugins.registry import Bound, lock, manager
+from karma_plugins.runtime import processes
+from karma_plugins.runtime.shards import ShardCache, karma_folder
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from karma_plugins import console, curriculum, manager, params, pictures, schemas, selection, tables
-from karma_plugins.curriculum import dataset
+from karma_plugins import console, curriculum, manager, params, schemas, tables
+from karma_plugins.curriculum import dataset, pictures
+from karma_plugins.registry import selection
 from karma_plugins.staging import running
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from karma_plugins import console, evaluation, manager, models, params, schemas, selection, tables
+from karma_plugins import console, evaluation, manager, models, params, schemas, tables
+from karma_plugins.registry import selection
 from karma_plugins.staging import kept, running
 
 

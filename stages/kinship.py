@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from karma_plugins import console, kinship, manager, models, params, pictures, schemas, selection, tables
+from karma_plugins import console, kinship, manager, models, params, schemas, tables
+from karma_plugins.kinship import pictures
+from karma_plugins.registry import selection
 from karma_plugins.staging import running
 
 

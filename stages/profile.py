@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from karma_plugins import console, manager, models, params, profiling, schemas, selection, tables
+from karma_plugins import console, manager, models, params, profiling, schemas, tables
+from karma_plugins.registry import selection
 from karma_plugins.staging import running
 
 

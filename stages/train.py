@@ -4,21 +4,13 @@ from pathlib import Path
 
 import click
 
-from karma_plugins import (
-    console,
-    manager,
-    models,
-    params,
-    pictures,
-    processes,
-    schemas,
-    selection,
-    tables,
-    training,
-)
+from karma_plugins import console, manager, models, params, schemas, tables, training
 from karma_plugins.curriculum import dataset
-from karma_plugins.shards import karma_folder
+from karma_plugins.registry import selection
+from karma_plugins.runtime import processes
+from karma_plugins.runtime.shards import karma_folder
 from karma_plugins.staging import running
+from karma_plugins.training import pictures
 
 
 @click.command(cls=console.Guarded)

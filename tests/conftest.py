@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.two_stages"]
+pytest_plugins = ["tests.lineage.two_stages"]
 
 # Nothing in the tests may reach a hub or a tracking server of the person who runs them.
 os.environ.update(

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from karma_plugins import lock, manager, selection
+from karma_plugins.registry import lock, manager, selection
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import polars as pl
 import pytest
 
-from karma_plugins import manager, models, schemas
+from karma_plugins import models, schemas
 from karma_plugins.contracts import Model, TrainingJob
 from karma_plugins.params import TrainSection
+from karma_plugins.registry import manager
 from karma_plugins.testing import GeneratorContract, ObjectiveContract, PairingContract, ProfilerContract
-from tests.preferences import pairs
 from tests.tiny import write_model
+from tests.training.preferences import pairs
 
 
 def built_in(kind: str, name: str) -> Any:

@@ -12,10 +12,9 @@ import pytest
 from karma_plugins import evaluation
 from karma_plugins.contracts import Completion, Generator, Judge, Model, Options, Profile, Profiler, Verdict
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.judging import Juror
 from karma_plugins.models import Weights
 from karma_plugins.params import EvaluateSection
-from karma_plugins.registry import Bound, Origin
+from karma_plugins.registry import Bound, Juror, Origin
 from karma_plugins.schemas import ITEMS, PROMPTS, SCORES
 
 SEEDS = {}

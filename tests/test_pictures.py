@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from karma_plugins import pictures
+from karma_plugins.curriculum.pictures import difficulty
+from karma_plugins.kinship import pictures
+from karma_plugins.training.pictures import training_curves
 
 KINSHIP = pl.DataFrame(
     {
@@ -38,8 +40,8 @@ HISTORY = pl.DataFrame(
     [
         (pictures.kinship_heatmap, KINSHIP),
         (pictures.competence_profiles, SCORES),
-        (pictures.difficulty, PAIRS),
-        (pictures.training_curves, HISTORY),
+        (difficulty, PAIRS),
+        (training_curves, HISTORY),
     ],
 )
 def test_rows_in_any_order_give_the_same_picture(

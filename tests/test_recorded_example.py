@@ -11,13 +11,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-import recorded_pipeline
 import yaml
 from click.testing import CliRunner
 
 from karma_plugins import params, tables
 from karma_plugins.cli import main as karma
 from karma_plugins.schemas import COMPARISONS, PAIRS, RESPONSES
+from tests import recorded_pipeline
 
 STEPS = 2
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from karma_plugins import lock, manager, prompts, schemas, selection, tables
+from karma_plugins import prompts, schemas, tables
+from karma_plugins.registry import lock, manager, selection
 from tests.recorded_pipeline import inside
 
 SETTINGS: dict[str, Any] = {

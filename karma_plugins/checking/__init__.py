@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import BaseModel
 
-from karma_plugins import lock, models, params, prompts, selection
+from karma_plugins import models, params, prompts
 from karma_plugins.checking import costs
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.registry import Bound, Registry
+from karma_plugins.registry import Bound, Registry, lock, selection
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -163,7 +163,7 @@ def _models(
 def _model(name: str, path: str, findings: Findings) -> Model | None:
     model: Model | None = findings.attempt(models.load, name, path)
     if model is not None and isinstance(model.source, models.Endpoint):
-        findings.attempt(model.source.api_key)
+        findings.attempt(models.api_key, model.source)
     return model
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import evaluation, forecasting, params, selection
+from karma_plugins import evaluation, models, params
+from karma_plugins.checking import forecasts
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Judge, Model
-from karma_plugins.registry import Bound, Registry
+from karma_plugins.registry import Bound, Registry, selection
 
 
 def forecast(
@@ -69,7 +70,7 @@ def _candidates(
             continue
         longest += [getattr(bound.options, "max_new_tokens", None) or 0] * settings.samples
         train = asked.filter(pl.col("split") == "train")
-        found = None if model is None else forecasting.candidate(model, train, bound, settings)
+        found = None if model is None else forecasts.candidate(model, train, bound, settings)
         if found is None:
             continue
         findings.forecast.append(f"{name}: {found}")
@@ -104,10 +105,10 @@ def _judges(
     for bound in judges:
         if is_made(getattr(bound.options, "model", ""), made):
             continue
-        found = findings.attempt(forecasting.judge, bound, prompts, longest, both_orders=both_orders)
+        found = findings.attempt(forecasts.judge, bound, prompts, longest, both_orders=both_orders)
         if found is None:
             continue
-        findings.attempt(found.endpoint.api_key)
+        findings.attempt(models.api_key, found.endpoint)
         findings.forecast.append(f"{label} {bound.name}: {found}")
         if found.excess is not None:
             findings.warnings.append(f"params.yaml, {stage}.judges.{bound.name}.limits: {found.excess}")

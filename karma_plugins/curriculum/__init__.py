@@ -16,9 +16,9 @@ from karma_plugins.curriculum.candidates import KinshipLookup, Pairs
 from karma_plugins.curriculum.difficulty import arrange, difficulty
 from karma_plugins.curriculum.report import report, why_empty
 from karma_plugins.errors import EmptyResultError, ParamsError, PluginError
-from karma_plugins.noise import mixed
 from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
+from karma_plugins.runtime.noise import mixed
 from karma_plugins.schemas import JUDGEMENTS, PAIRS
 
 

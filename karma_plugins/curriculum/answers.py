@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins import similarity
 from karma_plugins.errors import TableError
+from karma_plugins.texts import similarity
 
 Ints: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from karma_plugins import noise, similarity
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints
 from karma_plugins.params import CurriculumSection
+from karma_plugins.runtime import noise
 from karma_plugins.schemas import CANDIDATES
+from karma_plugins.texts import similarity
 
 #: Pairs that are looked at in one go; a chunk holds whole prompts.
 CHUNK = 1_000_000

@@ -11,8 +11,8 @@ import polars as pl
 import yaml
 
 from karma_plugins.curriculum import Curriculum
-from karma_plugins.filters import QUANTILES
 from karma_plugins.params import CurriculumSection
+from karma_plugins.texts.filters import QUANTILES
 
 COLUMNS: Mapping[str, str] = {
     "order": "place in the curriculum, from 0; training sees the rows in this order",

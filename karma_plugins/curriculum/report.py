@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from karma_plugins import filters
 from karma_plugins.curriculum.answers import Answers
+from karma_plugins.texts import filters
 
 
 def report(pairs: pl.DataFrame, answers: Answers, dropped: Counter[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from karma_plugins.errors import TableError
 from karma_plugins.importers.recorded_profiles import Profiles
-from karma_plugins.profilers.lm_eval import MAIN_METRICS
+from karma_plugins.profiling.profilers.lm_eval import MAIN_METRICS
 from karma_plugins.schemas import ITEMS, SCORES
 
 PREFIX = "results_"

@@ -10,26 +10,17 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from karma_plugins.contracts import Judge, Report, Verdicts
+from karma_plugins.contracts import Report, Verdicts
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.judging import bias, nepotism
 from karma_plugins.judging.hearing import IDENTICAL, Hearing, compared, recalled, scored
 from karma_plugins.judging.jury import ballot, rewards, settle
 from karma_plugins.params import JudgeSection
-from karma_plugins.registry import Bound
+from karma_plugins.registry import Juror
+from karma_plugins.runtime.shards import NoShards, Shards
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS
-from karma_plugins.shards import NoShards, Shards
 
 MISSING, EMPTY = "no answer", "empty answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Juror:
-    """A judge, the weight of its vote, and (for nepotism) the candidate that it is or descends from."""
-
-    judge: Bound[Judge]
-    weight: float = 1.0
-    kin_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ import polars as pl
 from karma_plugins import tables
 from karma_plugins.contracts import Answer, AnswerPair, Judge, Report, Verdict, Verdicts
 from karma_plugins.errors import KarmaError, PluginError, did_you_mean
-from karma_plugins.lock import plugin_digest
 from karma_plugins.models import fingerprint
-from karma_plugins.progress import progress
 from karma_plugins.registry import Bound
+from karma_plugins.registry.lock import plugin_digest
+from karma_plugins.runtime.progress import progress
+from karma_plugins.runtime.shards import NoShards, Shards, key
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
-from karma_plugins.shards import NoShards, Shards, key
 
 VERDICTS = pl.Schema({"value": pl.Float64, "status": pl.String, "reason": pl.String})
 IDENTICAL = "identical answers"

@@ -12,14 +12,7 @@ from karma_plugins.lineage.hashing import (
     project_root,
     workspace_root,
 )
-from karma_plugins.lineage.locked import (
-    LockedData,
-    LockedPipeline,
-    LockedStage,
-    Revision,
-    locked,
-    revisions,
-)
+from karma_plugins.lineage.locked import LockedData, LockedPipeline, LockedStage, Revision, locked, revisions
 from karma_plugins.lineage.pipelines import Commit, Pipeline, commit, flatten, pipeline
 from karma_plugins.lineage.restoring import at_hand, restore
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from karma_plugins.contracts import Messages
 from karma_plugins.errors import RequestError
-from karma_plugins.models import Endpoint, with_system_prompt
-from karma_plugins.progress import Advance, progress
+from karma_plugins.models import Endpoint, api_key, with_system_prompt
 from karma_plugins.requesting.kept_replies import KeptReplies
 from karma_plugins.requesting.replies import HEALING, Reply, after, failed, read_reply
 from karma_plugins.requesting.spending import Ledger, Limits, Usage, expected, ledger
-from karma_plugins.shards import karma_folder, key, locked
+from karma_plugins.runtime.progress import Advance, progress
+from karma_plugins.runtime.shards import karma_folder, key, locked
 
 if TYPE_CHECKING:
     import httpx
@@ -162,7 +162,7 @@ class _Run:
 
     def __init__(self, endpoint: Endpoint, limits: Limits, folder: Path | None, advance: Advance) -> None:
         self.endpoint, self.limits, self.advance = endpoint, limits, advance
-        secret = endpoint.api_key()
+        secret = api_key(endpoint)
         self.secret = secret.get_secret_value().strip() if secret is not None else ""
         self.kept = KeptReplies(_folder(endpoint, folder))
         self.ledger: Ledger = ledger(endpoint.endpoint, endpoint.model, limits)

@@ -1,1 +1,1 @@
-"""Texts as they come in: records of files, whatever layout they have, and JSON that nobody vouches for."""
+"""What is in a text: records as they come in, known answers, filters, and how alike two texts are."""

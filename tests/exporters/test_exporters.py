@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
-from curriculum_cases import build, by_chance
 
 from karma_plugins import exporters, schemas, tables
-from karma_plugins.commands.export import command
+from karma_plugins.cli.export import command
 from karma_plugins.curriculum import Curriculum, dataset
 from karma_plugins.curriculum.card import Provenance
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.exporters import hub, jsonl, trl
 from karma_plugins.params import CurriculumSection
+from tests.curriculum.curriculum_cases import build, by_chance
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from karma_plugins import prompts, tables
-from karma_plugins.commands.import_ import command
+from karma_plugins.cli.import_ import command
 from karma_plugins.errors import TableError
 from karma_plugins.importers import hh_rlhf, ultrafeedback, ultrafeedback_binarized
 from karma_plugins.importers.recorded_folder import VERY_LONG, RecordedFolder

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import recorded_pipeline
 import yaml
 
 from karma_plugins import tables
 from karma_plugins.importers import hh_rlhf, ultrafeedback, ultrafeedback_binarized
 from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.schemas import PAIRS
+from tests import recorded_pipeline
 
 
 def pairs(

@@ -1,0 +1,29 @@
+"""`karma check`: what would fail or be expensive, before anything runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from karma_plugins.console import say
+
+
+@click.command("check")
+def command() -> None:
+    """Read params, plugins, prompts, models, keys, tracking server and disk; say all that is wrong.
+
+    Exit status 1 where a stage would stop. Nothing is run and nothing is changed.
+    """
+    from karma_plugins import checking
+    from karma_plugins.registry import manager
+
+    findings = checking.check(manager.load())
+    for error in findings.errors:
+        click.secho(f"Error: {error}", fg="red", err=True)
+    for warning in findings.warnings:
+        click.secho(f"Warning: {warning}", fg="yellow", err=True)
+    for line in findings.forecast:
+        say(f"To expect: {line}")
+    say(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings.")
+    sys.exit(1 if findings.errors else 0)

@@ -1,0 +1,81 @@
+"""`karma kinship`: how alike some models are, from recorded profiles, without a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from karma_plugins.cli import profiled
+from karma_plugins.console import say
+from karma_plugins.errors import ParamsError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Pairs that are printed of each metric.
+SHOWN = 5
+
+
+@click.command("kinship")
+@profiled.options
+@click.option("--out", type=Path, metavar="FILE", help="Table of kinship, .parquet or .csv.")
+@click.option("--picture", type=Path, metavar="FILE", help="Heatmap, .png or .svg [default: beside --out].")
+def command(
+    files: Sequence[Path],
+    metrics: Sequence[str],
+    settings: Sequence[str],
+    competencies: Sequence[str],
+    places: Sequence[str],
+    seed: int,
+    out: Path | None,
+    picture: Path | None,
+) -> None:
+    """Measure how alike some models are, without a pipeline.
+
+    FILE is a CSV of choices (columns question_id, answer, and one for each model), a CSV of scores (column
+    model, and one for each benchmark), a results_*.json of lm-eval or its folder, or a table scores or items
+    (.parquet).
+
+    Prints what was read and the nearest pairs by each metric; --out keeps the whole table, with its picture.
+    """
+    import polars as pl
+
+    from karma_plugins import schemas, tables
+    from karma_plugins.kinship import pictures
+
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
+    found = profiled.read(files, competencies)
+    names = list(metrics) or profiled.usual_metrics(found)
+    table = profiled.measure(found, names, settings, places, seed)
+    counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
+    if counts:
+        say(f"Read: {counts}.")
+    for name in names:
+        _show(table.filter(pl.col("competency").is_null(), metric=name))
+    if out is not None:
+        if out.suffix == ".csv":
+            tables.write_csv(tables.check(table, schemas.KINSHIP, where=str(out)), out)
+        else:
+            tables.write(table, out, schemas.KINSHIP)
+        say(f"Table: {out}")
+        picture = picture or out.with_suffix(".png")
+    if picture is not None:
+        pictures.kinship_heatmap(table).savefig(picture, bbox_inches="tight", metadata={"Software": None})
+        say(f"Picture: {picture}")
+
+
+def _show(rows: pl.DataFrame) -> None:
+    """The nearest pairs of a metric, and why others are unknown."""
+    known = rows.drop_nulls("kinship").sort("kinship", "model_a", "model_b", descending=[True, False, False])
+    say(f"{rows['metric'][0] if rows.height else 'nothing'}: {rows.height} pairs, nearest first")
+    for row in known.head(SHOWN).iter_rows(named=True):
+        interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+        doubt = " uncertain" if row["uncertain"] else ""
+        say(f"  {row['kinship']:.3f}{interval}  {row['model_a']} - {row['model_b']}{doubt}")
+    unknown = rows.filter(rows["kinship"].is_null())
+    for reason, count in unknown["reason"].value_counts(sort=True).iter_rows():
+        say(f"  unknown: {count} ({reason})")

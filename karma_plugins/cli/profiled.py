@@ -1,0 +1,122 @@
+"""What `karma kinship` and `karma family` share: options, and kinship measured from files of profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from karma_plugins.errors import EmptyResultError, ParamsError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from karma_plugins.importers.recorded_profiles import Profiles
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FROM_ITEMS = ("rare-errors", "capa", "error-consistency")
+
+
+def options(command: F) -> F:
+    """Arguments and options of both commands."""
+    for option in reversed(
+        (
+            click.argument("files", type=Path, nargs=-1, required=True, metavar="FILE..."),
+            click.option("--metric", "metrics", multiple=True, help="A kinship metric; repeat for more."),
+            click.option(
+                "--option",
+                "settings",
+                multiple=True,
+                metavar="METRIC.KEY=VALUE",
+                help="An option of a metric, such as capa.kind=hard.",
+            ),
+            click.option(
+                "--competency",
+                "competencies",
+                multiple=True,
+                metavar="NAME=TASK,TASK",
+                help="Take these tasks alone, as one competency; repeat for more.",
+            ),
+            click.option(
+                "--model",
+                "places",
+                multiple=True,
+                metavar="NAME=FOLDER",
+                help="Where a model's weights are, for the metric 'weights'.",
+            ),
+            click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def read(files: Sequence[Path], competencies: Sequence[str]) -> Profiles:
+    """The profiles in some files."""
+    from karma_plugins.importers import profiles
+
+    groups = {name: tasks.split(",") for name, tasks in _assigned(competencies, "--competency").items()}
+    return profiles.read(files, groups)
+
+
+def usual_metrics(found: Profiles) -> list[str]:
+    """The metrics that can be measured from what the files hold."""
+    from_items = FROM_ITEMS if found.items["choice"].count() else FROM_ITEMS[2:]
+    return [*(from_items if found.items.height else ()), *(["capability"] if found.scores.height else [])]
+
+
+def measure(
+    found: Profiles,
+    metrics: Sequence[str],
+    settings: Sequence[str],
+    places: Sequence[str],
+    seed: int,
+) -> pl.DataFrame:
+    """Table kinship by some metrics; the first is primary."""
+    from karma_plugins import kinship, models
+    from karma_plugins.contracts import KinshipMetric
+    from karma_plugins.registry import manager
+
+    chosen = _metric_options(settings)
+    known = {name: models.load(name, Path(path)) for name, path in _assigned(places, "--model").items()}
+    registry = manager.load()
+    bound = [
+        registry.bind(KinshipMetric, name, chosen.pop(name, {}), where="--metric")
+        for name in dict.fromkeys(metrics)
+    ]
+    if chosen:
+        raise ParamsError(
+            f"--option: '{next(iter(chosen))}' is no metric that is measured. Add it with --metric."
+        )
+    pool = {model.name: model for model in found.models} | known
+    if len(pool) < 2:
+        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'). Kinship needs two.")
+    return kinship.kinship(
+        list(pool.values()), found.scores, found.items, bound, primary=metrics[0], seed=seed
+    )
+
+
+def _metric_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in _assigned(settings, "--option").items():
+        metric, dot, name = key.partition(".")
+        if not dot:
+            raise ParamsError(f"--option {key}: must be METRIC.KEY=VALUE.")
+        found.setdefault(metric, {})[name] = yaml.safe_load(value)
+    return found
+
+
+def _assigned(texts: Sequence[str], option: str) -> Mapping[str, str]:
+    """NAME=VALUE texts as a mapping."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ParamsError(f"{option} {text}: must be NAME=VALUE.")
+        found[name] = value
+    return found

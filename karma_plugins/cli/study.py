@@ -1,0 +1,234 @@
+"""`karma study`: pairings and objectives compared over seeds, at one budget of pairs and steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from karma_plugins.console import say
+from karma_plugins.errors import KarmaError, ParamsError
+
+PAIRINGS = ("kin", "random", "best-worst", "distant")
+#: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
+SEEDED = ("generate.seed", "curriculum.seed", "train.seed", "evaluate.seed")
+#: The stages that an experiment runs, and the seconds that the start of a stage takes around its work.
+STAGES, START = ("generate", "judge", "curriculum", "train", "evaluate"), 8.0
+OPTION = re.compile(r"[a-z0-9_.]+=[^,]+")
+
+
+class StudyError(KarmaError):
+    """A study that can't be made of these arms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A pairing, as it was written (`kin:prefer=chance`), under an objective."""
+
+    pairing: str
+    objective: str
+
+    def params(self, seed: int) -> tuple[str, ...]:
+        """What sets this arm, in the words of `dvc exp run -S`."""
+        name, _, options = self.pairing.partition(":")
+        chosen = [f"++curriculum.pairing={name}", f"++train.objective={self.objective}"]
+        chosen += [f"++curriculum.pairings.{name}.{option}" for option in options.split(",") if option]
+        return (*chosen, *(f"++{key}={seed}" for key in SEEDED))
+
+    def name(self, key: str, seed: int) -> str:
+        """The experiment's name, which git takes as part of a ref."""
+        written = re.sub(r"[^A-Za-z0-9]+", "-", self.pairing)
+        return f"study-{key}-{written}-{self.objective}-{seed}"
+
+
+@click.command("study")
+@click.option(
+    "--pairing",
+    "pairings",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,…]",
+    help=f"A pairing, with options where they differ; repeat [default: {', '.join(PAIRINGS)}].",
+)
+@click.option(
+    "--objective", "objectives", multiple=True, help="An objective; repeat [default: train.objective]."
+)
+@click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="Runs of each arm.")
+@click.option("--pairs", type=click.IntRange(1), help="Pairs of every arm [default: curriculum.budget].")
+@click.option("--steps", type=click.IntRange(1), help="Optimiser steps of every arm [default: train.epochs].")
+@click.option("-S", "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A param, for all arms.")
+@click.option("--workers", type=click.IntRange(1, 2), default=2, show_default=True, help="One thread each.")
+@click.option("--out", type=Path, default=Path("study"), show_default=True, help="Folder of the results.")
+@click.option("--forecast", is_flag=True, help="Say how long it would take, and stop.")
+def command(
+    pairings: Sequence[str],
+    objectives: Sequence[str],
+    seeds: int,
+    pairs: int | None,
+    steps: int | None,
+    settings: Sequence[str],
+    workers: int,
+    out: Path,
+    forecast: bool,
+) -> None:
+    """Compare pairings and objectives over seeds, at one budget of pairs and steps.
+
+    Every arm runs once for each seed as an experiment of DVC's queue, on the pipeline of this folder; all
+    arms of a seed share its answers. A study that was cut off goes on where it was, by the same command.
+    Writes runs.csv, comparisons.csv, study.md and study.png, and a run `study` in MLflow.
+    """
+    from karma_plugins import params
+    from karma_plugins.study import experiments
+
+    chosen = params.load("train", params.TrainSection)
+    found = [
+        Arm(pairing, objective)
+        for objective in objectives or [chosen.objective]
+        for pairing in pairings or PAIRINGS
+    ]
+    _check(found)
+    budget = pairs or params.load("curriculum", params.CurriculumSection).budget
+    if budget is None:
+        raise ParamsError(
+            "params.yaml, curriculum.budget: arms are compared at one budget. Set it, or --pairs."
+        )
+    each = chosen.batch_size * chosen.gradient_accumulation
+    steps = steps or chosen.max_steps or math.ceil(chosen.epochs * budget / each)
+    common = (*settings, f"++curriculum.budget={budget}", f"++train.max_steps={steps}")
+    here = Path()
+    if not forecast:
+        _bring_up_to_date(here)
+    key = _key(here, common)
+    planned = {(arm, seed): arm.name(key, seed) for seed in range(seeds) for arm in found}
+    left = len(planned.keys()) - len(set(planned.values()) & experiments.finished(here).keys())
+    say(_forecast(here, len(planned), left, workers))
+    if forecast:
+        return
+    wanted = [
+        experiments.Experiment(name, (*arm.params(seed), *common)) for (arm, seed), name in planned.items()
+    ]
+    commits = experiments.run(here, wanted, workers=workers, label="study")
+    _conclude(here, {run: commits[name] for run, name in planned.items()}, budget, common, out)
+
+
+def _conclude(
+    here: Path, commits: Mapping[tuple[Arm, int], str], budget: int, common: Sequence[str], out: Path
+) -> None:
+    """Read what the experiments measured, and write and track what it says."""
+    import polars as pl
+
+    from karma_plugins import study, tables, tracking
+    from karma_plugins.schemas import STUDY
+    from karma_plugins.study import experiments
+
+    def read(commit: str, stage: str) -> dict[str, Any]:
+        return dict(experiments.read_metrics(here, commit, f"metrics/{stage}.json"))
+
+    found = []
+    for (arm, seed), commit in commits.items():
+        trained = read(commit, "train")
+        counts = (int(trained[key]) for key in ("pairs", "steps"))
+        found.append(study.rows(arm.objective, arm.pairing, seed, read(commit, "evaluate"), *counts))
+    runs = tables.check(pl.concat(found), STUDY, where="study").sort(STUDY.key)
+    text = study.report(runs)
+    short = runs.filter(pl.col("pairs") < budget).select("objective", "pairing").unique().sort("pairing")
+    text += "".join(f"- {p} ({o}) found fewer than {budget} pairs in some seed.\n" for o, p in short.rows())
+    told = {"pairs": budget, "set": " ".join(common), "runs": len(commits)}
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / "runs.csv", out / "comparisons.csv", out / "study.md"]
+    with tracking.stage("study", params=told, inputs=[], outs=files) as run:
+        tables.write_csv(runs, files[0])
+        tables.write_csv(study.comparisons(runs), files[1])
+        files[2].write_text(text, encoding="utf-8")
+        study.picture(runs).savefig(out / "study.png", bbox_inches="tight", metadata={"Software": None})
+        overall = study.arms(runs).filter(competency=study.ALL)
+        run.metrics({f"{r['objective']}.{_slug(r['pairing'])}": _numbers(r) for r in overall.to_dicts()})
+        run.figure("study", study.picture, runs)
+    say(text.rstrip())
+    say(f"Written: {', '.join(str(file) for file in (*files, out / 'study.png'))}")
+
+
+def _check(found: Sequence[Arm]) -> None:
+    """Raise StudyError or ParamsError for an arm that is there twice or names no plugin or option."""
+    from karma_plugins import params
+    from karma_plugins.registry import manager, selection
+
+    twice = next((arm for i, arm in enumerate(found) if arm in found[:i]), None)
+    if twice:
+        raise StudyError(f"--pairing {twice.pairing}: is there twice. Name each arm once.")
+    registry = manager.load()
+    curriculum = params.load("curriculum", params.CurriculumSection)
+    train = params.load("train", params.TrainSection)
+    for arm in found:
+        name, _, written = arm.pairing.partition(":")
+        options = dict(curriculum.pairings.get(name, {}))
+        for option in _options(arm.pairing, written):
+            key, _, value = option.partition("=")
+            options[key] = _value(value)
+        selection.pairing(
+            curriculum.model_copy(update={"pairing": name, "pairings": {name: options}}), registry
+        )
+        selection.objective(train.model_copy(update={"objective": arm.objective}), registry)
+
+
+def _options(pairing: str, written: str) -> Iterator[str]:
+    for option in filter(None, written.split(",")):
+        if not OPTION.fullmatch(option):
+            raise StudyError(f"--pairing {pairing}: '{option}' is not KEY=VALUE. Write kin:prefer=chance.")
+        yield option
+
+
+def _value(text: str) -> object:
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+def _bring_up_to_date(here: Path) -> None:
+    """Run what all experiments share once, before two workers would each run it."""
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=here, check=False)
+    if done.returncode:
+        raise StudyError("`dvc repro` failed, so there is nothing to experiment on. Mend that first.")
+
+
+def _key(here: Path, common: Sequence[str]) -> str:
+    """What all experiments of a study share, so that those of another are never taken for them."""
+    from karma_plugins import lineage
+
+    told = json.dumps([lineage.pipeline(here).state, *common])
+    return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
+
+
+def _forecast(here: Path, planned: int, left: int, workers: int) -> str:
+    """How many experiments are left and about how long they take, from the last runs of their stages."""
+    from karma_plugins import lineage
+    from karma_plugins.tracking import access
+
+    told = f"{planned} experiments, {planned - left} of them done, {workers} at a time"
+    root = lineage.project_root(here)
+    if not access.is_there(root):
+        return f"{told}; no stage has been tracked yet, so their time is unknown."
+    with access.opened(root) as store:
+        from karma_plugins.tracking.history import durations
+
+        taken = {name: s for name, s in durations(store).items() if name.partition("@")[0] in STAGES}
+    if not taken:
+        return f"{told}; no stage has been tracked yet, so their time is unknown."
+    minutes = left * sum(seconds + START for seconds in taken.values()) / workers / 60
+    return f"{told}: at most about {minutes:.0f} minutes (answers that arms share are made once)."
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
+
+
+def _numbers(row: Mapping[str, object]) -> dict[str, float]:
+    return {key: value for key, value in row.items() if isinstance(value, float | int)}

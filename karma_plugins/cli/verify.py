@@ -1,0 +1,73 @@
+"""`karma verify`: whether bytes, code and MLflow are as dvc.lock claims."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from karma_plugins.console import say
+
+if TYPE_CHECKING:
+    from karma_plugins.lineage import LockedPipeline
+    from karma_plugins.lineage.verifying import Difference
+
+
+@click.command("verify")
+def command() -> None:
+    """Hash anew what dvc.lock and MLflow claim, and name every difference; exit status 1 where there is one.
+
+    Compares the bytes in the workspace, the installed plugin code and MLflow's runs with dvc.lock. Changes
+    nothing.
+    """
+    from karma_plugins import lineage
+    from karma_plugins.lineage import verifying
+    from karma_plugins.tracking import access
+
+    root = lineage.project_root(Path())
+    pipelines = lineage.locked(root)
+    claims = {(d.path, d.md5): d for p in pipelines for s in p.stages for d in (*s.deps, *s.outs)}
+    found = [difference for key in sorted(claims) for difference in verifying.differences(claims[key], root)]
+    found += [difference for pipeline in pipelines for difference in _code(pipeline, root)]
+    if access.is_there(root):
+        with access.opened(root) as store:
+            from karma_plugins.tracking.verifying import differences
+
+            found += differences(store, pipelines)
+    else:
+        click.echo("MLflow holds nothing yet, so it was not compared. Run `karma sync`.", err=True)
+    for difference in sorted(set(found)):
+        click.secho(str(difference), fg="red")
+    stages = sum(len(pipeline.stages) for pipeline in pipelines)
+    say(f"{len(claims)} hashes of {stages} stages checked: {len(set(found))} differences.")
+    sys.exit(1 if found else 0)
+
+
+def _code(pipeline: LockedPipeline, root: Path) -> Iterator[Difference]:
+    """Code that made the data but is not what karma.lock.json holds, or that is not what is installed."""
+    from karma_plugins.lineage.verifying import Difference
+    from karma_plugins.registry import lock, manager, selection
+
+    if not any(stage.code for stage in pipeline.stages):
+        return
+    with chdir(root / pipeline.folder):
+        locked, registry = lock.read(), manager.load()
+        installed = lock.compute(registry, selection.used(registry))
+    for stage in pipeline.stages:
+        name = stage.name.partition("@")[0]
+        for label, made in stage.code.items():
+            accepted, now = locked.get(name, {}).get(label), installed.get(name, {}).get(label)
+            if made != accepted:
+                told = f"{_code_of(made)} made the data, {lock.LOCK} holds {_code_of(accepted)}; `dvc repro`"
+                yield Difference(f"{name}, {label}", "code", told)
+            if accepted != now:
+                told = f"{_code_of(now)} is installed, {lock.LOCK} holds {_code_of(accepted)}; `karma lock`"
+                yield Difference(f"{name}, {label}", "code", told)
+
+
+def _code_of(entry: Mapping[str, str] | None) -> str:
+    return f"{entry['distribution']} {entry['version']} {entry['digest'][:8]}" if entry else "nothing"

@@ -1,0 +1,98 @@
+"""Which plugins a section of params.yaml names: the one place where names become bound plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from karma_plugins import params
+from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Plugin, Profiler
+from karma_plugins.registry import Bound, Juror, Registry
+
+
+def profiler(section: params.ProfileSection, registry: Registry) -> Bound[Profiler]:
+    """The profiler of section `profile`."""
+    options = _options(section.profilers, section.profiler, Profiler, registry, "profile.profilers")
+    return registry.bind(Profiler, section.profiler, options, where="params.yaml, profile.profiler")
+
+
+def metrics(section: params.KinshipSection, registry: Registry) -> list[Bound[KinshipMetric]]:
+    """The metrics of section `kinship`: the acting one first, then the others by name."""
+    return [metric(name, section, registry) for name in metric_names(section)]
+
+
+def metric_names(section: params.KinshipSection) -> list[str]:
+    """The metrics that section `kinship` names, the acting one first."""
+    return [section.metric, *sorted(set(section.metrics) - {section.metric})]
+
+
+def metric(name: str, section: params.KinshipSection, registry: Registry) -> Bound[KinshipMetric]:
+    """One metric of section `kinship`."""
+    key = "kinship.metric" if name == section.metric else "kinship.metrics"
+    return registry.bind(KinshipMetric, name, section.metrics.get(name) or {}, where=f"params.yaml, {key}")
+
+
+def generator(name: str, options: Mapping[str, Any], registry: Registry, *, where: str) -> Bound[Generator]:
+    """The generator that a model (or section `evaluate`) names, with its sampling options."""
+    return registry.bind(Generator, name, options, where=f"params.yaml, {where}")
+
+
+def jury(judges: Mapping[str, params.JudgeEntry], registry: Registry, *, where: str) -> list[Juror]:
+    """The judges of a section with their weights, in order of their names."""
+    found = []
+    for name, entry in sorted(judges.items()):
+        place = f"params.yaml, {where}.{name}"
+        judge = registry.bind(Judge, entry.plugin or name, entry.options, where=place, alias=name)
+        found.append(Juror(judge, entry.weight, entry.kin_to))
+    return found
+
+
+def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pairing]:
+    """The pairing of section `curriculum`."""
+    options = _options(section.pairings, section.pairing, Pairing, registry, "curriculum.pairings")
+    return registry.bind(Pairing, section.pairing, options, where="params.yaml, curriculum.pairing")
+
+
+def objective(section: params.TrainSection, registry: Registry) -> Bound[Objective]:
+    """The objective of section `train`."""
+    options = _options(section.objectives, section.objective, Objective, registry, "train.objectives")
+    return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
+
+
+def _options(
+    given: params.PluginOptions, acting: str, kind: type[Plugin], registry: Registry, where: str
+) -> Mapping[str, Any]:
+    """The acting plugin's options; PluginError where some are given to a plugin that is not there."""
+    for name in sorted(set(given) - {acting}):
+        registry.refuse_unknown(kind, name, where=f"params.yaml, {where}")
+    return given.get(acting) or {}
+
+
+def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
+    """The plugins that params.yaml names, by stage; sections that it does not have are left out."""
+    document = params.read()
+    found: dict[str, list[Bound[Any]]] = {}
+    if "models" in document:
+        models = params.load_models()
+        found["generate"] = [
+            generator(m.generator, m.sampling, registry, where=f"models.{name}") for name, m in models.items()
+        ]
+    if "profile" in document:
+        found["profile"] = [profiler(params.load("profile", params.ProfileSection), registry)]
+    if "kinship" in document:
+        found["kinship"] = list(metrics(params.load("kinship", params.KinshipSection), registry))
+    if "judge" in document:
+        judges = params.load("judge", params.JudgeSection).judges
+        found["judge"] = [juror.judge for juror in jury(judges, registry, where="judge.judges")]
+    if "curriculum" in document:
+        found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
+    if "train" in document:
+        found["train"] = [objective(params.load("train", params.TrainSection), registry)]
+    if "evaluate" in document:
+        section = params.load("evaluate", params.EvaluateSection)
+        found["evaluate"] = [
+            *(juror.judge for juror in jury(section.judges, registry, where="evaluate.judges")),
+            generator(section.generator, section.sampling, registry, where="evaluate.generator"),
+            *found.get("profile", []),
+        ]
+    return found

@@ -1,0 +1,317 @@
+"""Aligns a model on pairs, phase by phase, so that a kill costs at most the steps since the last checkpoint.
+
+What is kept lies in a folder of its own for each content key (pairs, base, settings, objective and code):
+`phase-<i>/model` appears by a rename when the phase is done, `phase-<i>/trainer` holds the objective's
+checkpoints, `phase-<i>/history.jsonl` what it reported. The reference of a phase is the model of the phase
+before, or with `reference_kl` the last one that had moved far enough from its own reference to replace it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from karma_plugins import models
+from karma_plugins.contracts import Model, Objective, Report, TrainingJob
+from karma_plugins.errors import EmptyResultError, ModelError, ParamsError
+from karma_plugins.models import Weights
+from karma_plugins.params import TrainSection
+from karma_plugins.registry import Bound, lock
+from karma_plugins.runtime import processes, shards
+from karma_plugins.runtime.progress import Advance, progress
+from karma_plugins.training import checkpoints as kept
+from karma_plugins.training.divergence import divergence
+
+#: What the trained bytes do not depend on.
+INERT_SETTINGS = {"base", "objective", "objectives", "register_as"}
+CURVE = pl.Schema({"step": pl.Int64, "phase": pl.Int64, "metric": pl.String, "value": pl.Float64})
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What came of a training: the last `metrics`, and all as a `curve` (step, phase, metric, value)."""
+
+    metrics: dict[str, float]
+    curve: pl.DataFrame
+
+
+def train(
+    pairs: pl.DataFrame,
+    base: Model,
+    objective: Bound[Objective],
+    settings: TrainSection,
+    *,
+    output: Path,
+    checkpoints: Path,
+    report: Report | None = None,
+) -> Training:
+    """Train `base` on table `pairs`, one phase after the other, and write the aligned model to `output`.
+
+    Kept work under `checkpoints` is used again: finished phases as they are, a phase that was cut off from
+    its last complete checkpoint; either way the output's bytes are those of an undisturbed run. `report` gets
+    every metric with the step counted over all phases, what an earlier process reported included. Under
+    `torchrun` every process calls this; the first alone writes. Raises ModelError, ParamsError or
+    EmptyResultError before any work.
+    """
+    start = _weights(base, settings)
+    pairs = pairs.sort("order")
+    phases = plan(pairs, settings)
+    folder = checkpoints / content_key(pairs, base, objective, settings)
+    history: dict[int, dict[int, dict[str, float]]] = {}
+    with _alone(folder), progress("train", sum(phases.values())) as advance:
+        done = 0
+        policy = reference = start
+        for phase, steps in phases.items():
+            place = folder / f"phase-{phase}"
+            log = _History(place / "history.jsonl", _forward(report, advance, done))
+            job = TrainingJob(
+                start=policy,
+                reference=reference,
+                pairs=pairs.filter(pl.col("phase") == phase),
+                steps=steps,
+                output=place / "model.partial",
+                checkpoints=place / "trainer",
+                settings=settings,
+                report=log,
+                base=start,
+                all_pairs=pairs,
+                shared=folder / "shared",
+                phase=phase,
+            )
+            _run(objective, job, place / "model")
+            policy = _after(start, place / "model", settings)
+            if _moved(policy, job, settings.reference_kl):
+                reference = policy
+            history[phase] = {done + step: metrics for step, metrics in sorted(log.rows.items())}
+            done += steps
+        _export(policy, settings, output)
+    return Training(_metrics(pairs, phases, history), _curve(history))
+
+
+def plan(pairs: pl.DataFrame, settings: TrainSection) -> dict[int, int]:
+    """Optimiser steps of each phase: so many epochs of its pairs, or its share of `max_steps`.
+
+    Raises EmptyResultError where there is no pair, ParamsError where a phase gets no step.
+    """
+    counts = pairs.group_by("phase").len().sort("phase").rows()
+    if not counts:
+        raise EmptyResultError(
+            "There is no pair to train on. Loosen curriculum.margin or the pairing's radius."
+        )
+    if settings.max_steps is None:
+        whole = {
+            p: math.ceil(math.ceil(n / settings.batch_size) / settings.gradient_accumulation)
+            for p, n in counts
+        }
+        return {phase: math.ceil(settings.epochs * steps) for phase, steps in whole.items()}
+    seen, steps_before, steps = 0, 0, {}
+    for phase, n in counts:
+        seen += n
+        upto = round(settings.max_steps * seen / pairs.height)
+        steps[phase], steps_before = upto - steps_before, upto
+    if min(steps.values()) < 1:
+        raise ParamsError(
+            f"train.max_steps: {settings.max_steps} leaves a phase of {len(steps)} without a step. Raise it."
+        )
+    return steps
+
+
+def content_key(
+    pairs: pl.DataFrame,
+    base: Model,
+    objective: Bound[Objective],
+    settings: TrainSection,
+) -> str:
+    """The key of a training: all that decides the bytes of its model."""
+    folders = [base.path]
+    if isinstance(base.source, Weights):
+        folders += [Path(p) for p in (base.source.folder, base.source.adapter) if p and Path(p).is_dir()]
+    return shards.key(
+        pairs.sort("order").write_ndjson(),
+        *(models.fingerprint(path) for path in folders),
+        settings.model_dump_json(exclude=INERT_SETTINGS),
+        objective.version,
+        objective.options.model_dump_json(),
+        lock.plugin_digest(objective.plugin, objective.origin),
+        lock.core_digest(__name__),
+        processes.count(),
+    )
+
+
+# --- phases -----------------------------------------------------------------------------------------------
+
+
+def _weights(base: Model, settings: TrainSection) -> Weights:
+    if not isinstance(base.source, Weights):
+        raise ModelError(
+            f"train.base: '{base.path}' holds no weights, so it can't be trained. Name a folder of weights."
+        )
+    weights, lora = base.source, settings.lora
+    if lora is not None and weights.adapter is not None:
+        raise ModelError(
+            f"train.base: '{base.path}' has an adapter, and train.lora adds another. Merge it first."
+        )
+    if lora is not None and lora.export == "merged" and weights.quantisation is not None:
+        raise ModelError(
+            f"train.base: '{base.path}' is quantised, so nothing can be merged. Set lora.export: adapter."
+        )
+    return weights
+
+
+def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
+    """Have the objective train a phase, unless its model is there."""
+    if model.is_dir():
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        return
+    if processes.is_first():
+        shutil.rmtree(job.output, ignore_errors=True)
+        job.checkpoints.mkdir(parents=True, exist_ok=True)
+        kept.clean(job.checkpoints, keep=kept.latest(job.checkpoints))
+    processes.wait()
+    objective.plugin.train(job, objective.options)
+    processes.wait()
+    if processes.is_first():
+        job.output.replace(model)
+        shutil.rmtree(job.checkpoints)
+    processes.wait()
+
+
+def _moved(policy: Weights, job: TrainingJob, least: float | None) -> bool:
+    """Whether the policy has moved so far from the job's reference that it takes its place."""
+    if least is None:
+        return True
+    found = divergence(policy, job.reference, job.pairs, job.settings.seed)
+    if processes.is_first():
+        job.report({"reference/kl": found}, job.steps)
+    return found > least
+
+
+def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:
+    """The weights of a finished phase: its folder, or with LoRA its adapter over the base."""
+    if settings.lora is None:
+        return start.model_copy(
+            update={
+                "hub": None,
+                "folder": str(model),
+                "adapter": None,
+                "chat_template": None,
+                "dtype": "auto",
+            }
+        )
+    return start.model_copy(update={"adapter": str(model)})
+
+
+def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
+    """Write the last phase's model to `output`, whole or not at all."""
+    if processes.is_first():
+        from karma_plugins.models.loading import load_model, load_tokenizer
+        from karma_plugins.training.policy import quiet, save
+
+        partial = output.with_name(f".{output.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if settings.lora is not None and settings.lora.export == "merged":
+            with quiet():
+                save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
+        else:
+            shutil.copytree(trained.adapter or trained.location, partial)
+        if output.exists():
+            shutil.rmtree(output)
+        partial.replace(output)
+    processes.wait()
+
+
+# --- what is reported -------------------------------------------------------------------------------------
+
+
+class _History:
+    """What a phase reported, by its step, kept in a file so that a later process knows it too.
+
+    The kept rows are told to `report` at once. A resumed phase reports some steps again, with the same
+    values.
+    """
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self.path, self.report = path, report
+        self.rows = {int(step): dict(metrics) for step, metrics in _readable_lines(path)}
+        if processes.is_first():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.items()))
+            for step, metrics in self.rows.items():
+                report(metrics, step)
+
+    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
+        known = self.rows.get(step, {})
+        if known.items() >= metrics.items():
+            return
+        self.rows[step] = {**known, **metrics}
+        with self.path.open("a") as file:
+            file.write(json.dumps((step, self.rows[step])) + "\n")
+        self.report(metrics, step)
+
+
+def _readable_lines(path: Path) -> Iterator[Any]:
+    """The rows of a file whose last line a kill may have cut."""
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _forward(report: Report | None, advance: Advance, offset: int) -> Report:
+    """Pass metrics on with the step counted over all phases, and show how far training is."""
+    shown = 0
+
+    def forward(metrics: Mapping[str, float], step: int) -> None:
+        nonlocal shown
+        if processes.is_first():
+            advance(max(0, step - shown))
+            shown = max(step, shown)
+            if report is not None:
+                report(metrics, offset + step)
+
+    return forward
+
+
+def _metrics(
+    pairs: pl.DataFrame, phases: Mapping[int, int], history: Mapping[int, Mapping[int, Mapping[str, float]]]
+) -> dict[str, float]:
+    """Counts, and each metric's last value."""
+    last: dict[str, float] = {}
+    for metrics in (metrics for steps in history.values() for metrics in steps.values()):
+        last |= metrics
+    return {"pairs": pairs.height, "phases": len(phases), "steps": sum(phases.values()), **last}
+
+
+def _curve(history: Mapping[int, Mapping[int, Mapping[str, float]]]) -> pl.DataFrame:
+    rows = [
+        (step, phase, metric, value)
+        for phase, steps in history.items()
+        for step, metrics in steps.items()
+        for metric, value in sorted(metrics.items())
+    ]
+    return pl.DataFrame(rows, schema=CURVE, orient="row")
+
+
+# --- several processes ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this training; of several processes the first holds it for all."""
+    if processes.is_first():
+        with shards.locked(folder):
+            processes.wait()
+            yield
+    else:
+        processes.wait()
+        yield

@@ -1,0 +1,243 @@
+"""`karma init` starts a pipeline and writes over nothing; `karma check` reads it all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from karma_plugins.cli import main as karma
+from karma_plugins.cli import templates
+
+
+@pytest.fixture
+def repository_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that looks like a git and DVC repository."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(karma, list(arguments))
+
+
+def without_own_tasks() -> None:
+    """Params that do not make `karma check` read lm-eval's thousands of tasks."""
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("profiler: lm-eval", "profiler: recorded"))
+
+
+@pytest.mark.parametrize("template", templates.TEMPLATES)
+def test_writes_the_repositorys_own_files(template: str, repository_of_mine: Path, repository: Path) -> None:
+    done = run("init", "--template", template)
+    assert done.exit_code == 0, done.output
+    source = repository / templates.TEMPLATES[template]
+    for name in ("dvc.yaml", "params.yaml"):
+        assert (repository_of_mine / name).read_bytes() == (source / name).read_bytes()
+    assert (repository_of_mine / "stages" / "judge.py").is_file()
+    assert "/data/" in (repository_of_mine / ".gitignore").read_text()
+    assert "reference" in json.loads((repository_of_mine / "karma.lock.json").read_text())["judge"]
+    assert not (repository_of_mine / "data").exists()
+
+
+def test_writes_over_nothing(repository_of_mine: Path) -> None:
+    Path("params.yaml").write_text("mine: 1\n")
+    done = run("init")
+    assert done.exit_code == 1
+    assert "params.yaml: there already, with other content" in done.stderr
+    assert sorted(p.name for p in repository_of_mine.iterdir()) == [".dvc", ".git", "params.yaml"]
+
+
+def test_again_changes_nothing_and_keeps_what_gitignore_held(repository_of_mine: Path) -> None:
+    Path(".gitignore").write_text("secret\n/data/")
+    assert run("init").exit_code == 0
+    before = {p: p.read_bytes() for p in repository_of_mine.rglob("*") if p.is_file()}
+    assert run("init").exit_code == 0
+    assert before == {p: p.read_bytes() for p in repository_of_mine.rglob("*") if p.is_file()}
+    lines = Path(".gitignore").read_text().splitlines()
+    assert lines[:2] == ["secret", "/data/"]
+    assert lines.count("/data/") == 1
+
+
+@pytest.mark.parametrize(("missing", "cure"), [(".git", "git init"), (".dvc", "dvc init")])
+def test_outside_of_a_repository_it_says_what_to_run(
+    missing: str, cure: str, repository_of_mine: Path
+) -> None:
+    (repository_of_mine / missing).rmdir()
+    done = run("init")
+    assert done.exit_code == 1
+    assert cure in done.stderr
+
+
+def test_templates_of_own_models_are_the_main_pipeline_without_the_zoo(repository: Path) -> None:
+    whole = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+    del whole["zoo"]
+    for stage in whole.values():
+        body = stage.get("do", stage)
+        body["deps"] = [d for d in body["deps"] if d != "${profile.profilers.lm-eval.include_path}"]
+    for template in ("hub", "endpoint"):
+        text = (repository / templates.TEMPLATES[template] / "dvc.yaml").read_text()
+        assert yaml.safe_load(text)["stages"] == whole
+
+
+def test_a_fresh_pipeline_checks_clean(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    done = run("check")
+    assert done.exit_code == 0, done.output
+    assert "80 answers: 10 training prompts x 4 samples x 2 models" in done.output
+    assert "0 errors" in done.output
+
+
+def test_ten_mistakes_are_named_in_one_run(repository_of_mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    monkeypatch.delenv("KEY_THAT_IS_NOT_SET", raising=False)
+    Path("models/far.yaml").write_text(
+        "endpoint: http://127.0.0.1:9/v1\nmodel: x\napi_key_env: KEY_THAT_IS_NOT_SET\n"
+    )
+    Path("models/odd.yaml").write_text("hub: a/b\nrevison: main\n")
+    with Path("prompts.jsonl").open("a") as file:
+        file.write("{broken\n")
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["models"] |= {
+        "llama-3.1": {"path": "models/qwen.yaml", "generator": "transformers", "sampling": {}},
+        "gone": {"path": "models/gone", "generator": "transformers", "sampling": {}},
+        "far": {"path": "models/far.yaml", "generator": "endpoint", "sampling": {}},
+        "odd": {"path": "models/odd.yaml", "generator": "transformerz", "sampling": {}},
+    }
+    document["judge"]["judges"]["referense"] = {"weight": 1.0}
+    document["curriculum"]["pairing"] = "kinn"
+    document["curriculum"]["target"] = "nobody"
+    document["train"]["learning_rte"] = 1.0
+    document["profile"]["tasks"]["reasoning"] = []
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    done = run("check")
+    assert done.exit_code == 1
+    for mistake in (
+        "DVC can't carry the name 'llama-3.1'",
+        "models.gone.path: 'models/gone' does not exist",
+        "environment variable KEY_THAT_IS_NOT_SET is not set",
+        "unknown key 'revison'. Did you mean 'revision'?",
+        "Unknown generator 'transformerz'",
+        "Unknown judge 'referense'",
+        "Unknown pairing 'kinn'",
+        "curriculum.target: 'nobody' is no candidate",
+        "unknown key 'learning_rte'. Did you mean 'learning_rate'?",
+        "profile.tasks.reasoning: names no task",
+        "prompts.jsonl, line 13: not JSON",
+    ):
+        assert mistake in done.stderr, mistake
+    assert "11 errors" in done.output
+
+
+def test_a_wrong_key_hides_no_other_mistake(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    del document["generate"]
+    document["tracking"] = {"experimnt": "x"}
+    document["prompts"]["heldout"] = 0.0
+    document["profile"] = {
+        "tasks": {"reasoning": ["arc_easyy"]},
+        "profilers": {"lm-eval": {"own_tasks": False}},
+    }
+    document["kinship"] = {"seeed": 1, "metric": "capabilty", "metrics": {"capaa": {}, "answerss": {}}}
+    document["judge"] = {
+        "alignn": "none",
+        "judges": {
+            "reference": {"weight": -1, "graed": "x", "kin_to": "qwenn"},
+            "llm-rubric": {"model": "models/judge.yaml"},
+        },
+    }
+    document["curriculum"] = {"margin": -1, "pairings": {"kinn": {"radius": 0.2}}}
+    document["train"] |= {"learning_rte": 1.0, "objective": "dpoo", "base": "prompts.jsonl"}
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    lock = json.loads(Path("karma.lock.json").read_text())
+    lock["evaluate"]["core"]["version"] = "0.0.1"
+    Path("karma.lock.json").write_text(json.dumps(lock))
+    done = run("check")
+    assert done.exit_code == 1
+    for mistake in (
+        "section 'generate' is missing",
+        "unknown key 'experimnt'",
+        "split 'heldout' has no prompt",
+        "lm-eval has no task 'arc_easyy'",
+        "unknown key 'seeed'",
+        "Unknown kinship metric 'capabilty'",
+        "Unknown kinship metric 'capaa'",
+        "Unknown kinship metric 'answerss'",
+        "unknown key 'alignn'",
+        "judges.reference.weight: input should be greater",
+        "unknown key 'graed'",
+        "kin_to: no candidate is called 'qwenn'. Did you mean 'qwen'?",
+        "'models/judge.yaml' does not exist",
+        "margin: input should be greater",
+        "Unknown pairing 'kinn' in params.yaml, curriculum.pairings. Did you mean 'kin'?",
+        "unknown key 'learning_rte'",
+        "Unknown objective 'dpoo'",
+        "train.base: 'prompts.jsonl' is neither a folder nor a descriptor",
+        "version of 'core' is",
+    ):
+        assert mistake in done.stderr, mistake
+
+
+def test_keys_that_dvc_reads_must_be_written_down(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["models"]["qwen"] = {"path": "models/qwen.yaml"}
+    document["models"]["smollm"] |= {"pth": document["models"]["smollm"].pop("path")}
+    del document["train"]["objective"]
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    done = run("check")
+    for mistake in (
+        "params.yaml, train: key 'objective' is missing, and dvc.yaml names it",
+        "params.yaml, models.qwen: key 'generator' is missing, and dvc.yaml names it",
+        "params.yaml, models.qwen: key 'sampling' is missing, and dvc.yaml names it",
+        "params.yaml, models.smollm: key 'path' is missing; unknown key 'pth'",
+    ):
+        assert mistake in done.stderr, mistake
+    assert "4 errors" in done.output
+
+
+def test_recorded_answers_and_weights_to_train_are_looked_at(repository_of_mine: Path) -> None:
+    run("init", "--template", "recorded")
+    Path("imported/models/phi-2").mkdir(parents=True)
+    Path("imported/prompts.jsonl").write_text(json.dumps({"prompt": "Why?", "competency": "knowledge"}))
+    Path("imported/models/phi-2/responses.jsonl").write_text(json.dumps({"prompt": "Who?", "text": "I."}))
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["models"] = {"phi-2": document["models"]["phi-2"]}
+    document["train"]["base"] = "imported/models/phi-2"
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    done = run("check")
+    assert "('Who?'), which is not in table prompts" in done.stderr
+    assert "train.base: 'imported/models/phi-2' holds no weights" in done.stderr
+    assert "2 errors" in done.output
+
+
+def test_an_unknown_section_suggests_the_nearest(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("kinship:\n", "kinshp:\n"))
+    assert "unknown section 'kinshp'. Did you mean 'kinship'?" in run("check").stderr
+
+
+def test_evaluation_items_that_dvc_does_not_watch_are_a_warning(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    without_own_tasks()
+    Path("items.txt").write_text("What is the capital of a country that nobody knows?\n")
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["prompts"]["seen"] = {"items": "items.txt", "ngram": 5}
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    told = run("check").stderr
+    assert "dvc.yaml, prompts: 'items.txt' (prompts.seen.items) is not among its deps" in told
+    pipeline = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(
+        pipeline.replace("- ${prompts.path}", "- ${prompts.path}\n      - items.txt", 1)
+    )
+    assert "items.txt" not in run("check").stderr
