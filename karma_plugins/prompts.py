@@ -98,7 +98,7 @@ def _rows_of_dataset(settings: PromptsSection) -> Iterator[tuple[str, Mapping[st
     revision = None if local else settings.revision
     try:
         rows = load_dataset(name, settings.config, split=settings.dataset_split, revision=revision)
-    except Exception as error:  # noqa: BLE001 (files of unlike columns raise classes of the library's own)
+    except Exception as error:
         asked = f"dataset '{name}' (revision {revision}, split {settings.dataset_split})"
         cure = (
             ""

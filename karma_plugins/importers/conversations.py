@@ -66,6 +66,11 @@ def is_prompt(messages: Turns) -> bool:
     )
 
 
+def opens_dialogue(text: Any) -> bool:
+    """Whether a text begins as a dialogue does: with the human's turn."""
+    return isinstance(text, str) and text.lstrip().startswith("Human:")
+
+
 def dialogue(text: str) -> Turns | None:
     r"""The turns of a text with "\n\nHuman:" and "\n\nAssistant:"; null where the two do not take turns.
 

@@ -1,4 +1,4 @@
-"""The files of an import: written whole or not at all, and names that can't break out of what they stand in."""
+"""The files of an import: written whole or not at all, with names that can't break out of them."""
 
 from __future__ import annotations
 
@@ -106,31 +106,5 @@ def models_block(names: Mapping[str, str], out: Path) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text as one printable line: what breaks lines, turns the writing or controls a terminal is escaped."""
+    """The text as one printable line: what breaks, turns or controls lines is escaped."""
     return text if text.isprintable() else json.dumps(text)
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """The report of an import; TableError where the folder holds none."""
-    from karma_plugins.texts import records
-
-    report = records.document(folder / REPORT)
-    if not isinstance(report, dict):
-        raise TableError(f"{folder / REPORT}: is no report of an import. Import again.")
-    return report
-
-
-def verdicts_home(folder: Path) -> Path:
-    """Where an import keeps its verdicts."""
-    return folder / VERDICTS if (folder / VERDICTS).is_dir() else folder
-
-
-def judged_by(folder: Path) -> pl.DataFrame:
-    """Who gave which answer, by its name in the source: columns response_id, model, name."""
-    report = read_report(folder)
-    originals = report.get("judged_only", {}) | {n: m["name"] for n, m in report.get("models", {}).items()}
-    files = [*sorted(folder.glob("models/*/responses.parquet")), folder / VERDICTS / "judged_only.parquet"]
-    answers = tables.read_all(files, RESPONSES).select("response_id", "model")
-    return answers.with_columns(
-        name=pl.col("model").replace_strict(originals, default=pl.col("model"), return_dtype=pl.String)
-    )

@@ -1,4 +1,4 @@
-"""What an importer gathers: prompts, answers and scores of each model, and verdicts; `write` makes the folder.
+"""What an importer gathers: prompts, answers and scores of each model, verdicts; `write` makes files.
 
 prompts.jsonl                    messages, competency, split, and what else the source says of a prompt
 models/<name>/responses.parquet  table `responses` of one model; its folder is the model's path in params
@@ -46,7 +46,10 @@ LONGEST_NAME = 100
 
 @dataclass(slots=True)
 class Answered:
-    """One answer of a model to a prompt; null where it gave none. `own` is false for what verdicts alone know."""
+    """One answer of a model to a prompt; null where it gave none.
+
+    `own` is false for what verdicts alone know.
+    """
 
     text: str | None
     own: bool
@@ -107,7 +110,10 @@ class RecordedFolder:
         return self._add_own(prompt, model, text)
 
     def add_sample(self, prompt: str, model: str, text: str) -> str:
-        """A candidate's answer, maybe one of several to this prompt; gives its id. The same text counts once."""
+        """A candidate's answer, maybe one of several to this prompt; gives its id.
+
+        The same text counts once.
+        """
         answers, clean = self._answers.get((prompt, model), []), _readable(text)
         for sample, answer in enumerate(answers):
             if answer.own and answer.text == clean:

@@ -30,6 +30,11 @@ BUILT_INS = {
     ),
     "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
+    "importers.layouts": (
+        "alpaca_eval", "arena", "hh_rlhf", "helpsteer", "nectar", "open_assistant", "pairs", "shp",
+        "ultrafeedback", "unpaired",
+    ),
+    "exporters.layouts": ("hub", "jsonl", "trl"),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ BRACKETS = re.compile(r"[\[\]{}]")
 BROKEN = "texts_with_broken_characters"
 
 
-class Unfit(ValueError):
+class UnfitError(ValueError):
     """Well-formed JSON that no table of ours can hold."""
 
 
@@ -35,7 +35,7 @@ def parse(text: str | bytes, where: str, cure: str = "Mend or remove it.") -> An
         return DECODER.decode(said)
     except RecursionError:
         raise TableError(f"{where}: {TOO_DEEP}. {cure}") from None
-    except Unfit as error:
+    except UnfitError as error:
         raise TableError(f"{where}: {error}. {cure}") from None
     except ValueError as error:  # also bytes that are no UTF-8
         raise TableError(f"{where}: not JSON ({error}). {cure}") from error
@@ -45,19 +45,19 @@ TOO_DEEP = f"lists or objects are nested more than {DEEPEST} deep, which is no d
 
 
 def refuse_depth(text: str) -> None:
-    """Raise Unfit where brackets are nested too deep, whatever the interpreter's own limit is."""
+    """Raise UnfitError where brackets are nested too deep, whatever the interpreter's own limit is."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return
     depth = 0
     for bracket in BRACKETS.finditer(STRINGS.sub("", text)):
         depth += 1 if bracket[0] in "[{" else -1
         if depth > DEEPEST:
-            raise Unfit(TOO_DEEP)
+            raise UnfitError(TOO_DEEP)
 
 
 def _whole(digits: str) -> int:
     if len(digits) > MOST_DIGITS + digits.startswith("-"):
-        raise Unfit(f"a whole number of {len(digits.lstrip('-'))} digits, which nothing here can hold")
+        raise UnfitError(f"a whole number of {len(digits.lstrip('-'))} digits, which nothing here can hold")
     return int(digits)
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from karma_plugins.errors import TableError
 from karma_plugins.texts import json_text
@@ -109,7 +109,10 @@ def text_lines(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, str]]:
 
 
 def opened(file: Path) -> IO[bytes]:
-    """A file's bytes, unpacked where they are packed. TableError for what is no file, or only points to one."""
+    """A file's bytes, unpacked where they are packed.
+
+    TableError for what is no file, or only points to one.
+    """
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise TableError(f"{file}: is no regular file. Name a file that can be read twice.")
@@ -122,7 +125,7 @@ def opened(file: Path) -> IO[bytes]:
         stream.close()
         raise TableError(f"{file}: is a pointer of git-lfs, not the file. Run `git lfs pull`.")
     packed = file.suffix.lower() == ".gz" or head[:2] == b"\x1f\x8b"
-    return gzip.GzipFile(fileobj=stream, mode="rb") if packed else stream
+    return cast(IO[bytes], gzip.GzipFile(fileobj=stream, mode="rb")) if packed else stream
 
 
 def _bounded(content: bytes, where: str) -> bytes:
@@ -184,7 +187,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(file: Path) -> Iterator[tuple[str, Any]]:
-    """The elements of the list that a file holds, or its objects one after the other, as some tools write it."""
+    """The elements of a file's list, or its objects one after the other, as some tools write them."""
     with opened(file) as stream:
         buffer = _Buffer(file, stream)
         opening = buffer.next_character()
@@ -252,7 +255,7 @@ class _Buffer:
         while True:
             try:
                 value, end = json_text.DECODER.raw_decode(self.text, self.place)
-            except json_text.Unfit as error:
+            except json_text.UnfitError as error:
                 raise TableError(f"{where}: {error}.") from None
             except RecursionError:
                 raise TableError(f"{where}: {json_text.TOO_DEEP}.") from None
@@ -272,7 +275,7 @@ class _Buffer:
     def _refuse_depth(self, where: str, end: int) -> None:
         try:
             json_text.refuse_depth(self.text[self.place : end])
-        except json_text.Unfit as error:
+        except json_text.UnfitError as error:
             raise TableError(f"{where}: {error}.") from None
 
 

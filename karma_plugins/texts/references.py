@@ -53,7 +53,7 @@ def _texts(values: Any) -> list[str] | None:
     """Distinct texts in order, without blank ones; null where some value is neither a text nor a number."""
     if not isinstance(values, list):
         return None
-    if not all(isinstance(v, (str, int, float)) and not isinstance(v, bool) or v is None for v in values):
+    if not all((isinstance(v, (str, int, float)) and not isinstance(v, bool)) or v is None for v in values):
         return None
     texts = [v if isinstance(v, str) else str(v) for v in values if v is not None]
     return list(dict.fromkeys(text for text in texts if text.strip()))

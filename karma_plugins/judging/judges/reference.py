@@ -33,7 +33,8 @@ MARKED = re.compile(rf"\#\#\#\#\s*{NUMBER}", re.VERBOSE | re.IGNORECASE)
 CURRENCY = re.compile(r"\\?[$€£¥₹]\s?")
 #: Thousands separators other than a comma: LaTeX's, and the spaces that do not break.
 SEPARATOR = re.compile(r"\{,\}|,\\!|\\,|(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-#: LaTeX's fractions; an argument without braces is a single digit: `\frac12` is a half, `\frac123` is 1/2, then 3.
+#: LaTeX's fractions; an argument without braces is a single digit: `\frac12` is a half, `\frac123` is 1/2,
+#: then 3.
 ARGUMENT = r"\s*(?:\{{\s*(?P<{0}>[-−]?[\d.,]+)\s*\}}|(?P<{0}_digit>\d))"
 LATEX_FRACTION = re.compile(
     rf"(?P<whole>\d+\s?)?\\[dtc]?frac{ARGUMENT.format('above')}{ARGUMENT.format('below')}(?P<after>\d?)"
