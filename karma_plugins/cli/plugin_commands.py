@@ -6,12 +6,11 @@ from typing import Any, ClassVar
 
 import click
 
-from karma_plugins.console import GuardedGroup
 from karma_plugins.contracts import Plugin
 from karma_plugins.errors import did_you_mean
 
 
-class PluginCommands(GuardedGroup):
+class PluginCommands(click.Group):
     """A group with a command for each plugin of `kind`; subclasses say how one is called."""
 
     kind: ClassVar[str]

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from karma_plugins import exporters, schemas, tables
 from karma_plugins.cli.export import command
+from karma_plugins.contracts import Options, Tables
 from karma_plugins.curriculum import Curriculum, dataset
-from karma_plugins.curriculum.card import Provenance
 from karma_plugins.errors import ParamsError, TableError
-from karma_plugins.exporters import hub, jsonl, trl
+from karma_plugins.exporters.layouts import jsonl, trl
 from karma_plugins.params import CurriculumSection
 from tests.curriculum.curriculum_cases import build, by_chance
 
@@ -63,6 +63,11 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+def tables_of(made: Curriculum) -> Tables:
+    """What an exporter is handed."""
+    return Tables({"pairs": made.pairs}.__getitem__)
+
+
 def loaded(folder: Path, cache: Path):
     """A folder as `datasets` loads it."""
     from datasets import load_dataset
@@ -74,7 +79,7 @@ def test_trl_layouts_are_those_of_trl(made: Curriculum, tmp_path: Path):
     from trl.data_utils import is_conversational, maybe_extract_prompt, maybe_unpair_preference_dataset
 
     for layout in ("preference", "implicit-prompt", "unpaired"):
-        trl.write(made.pairs, tmp_path / layout, layout)
+        trl.write(tables_of(made), tmp_path / layout, trl.TrlOptions(layout=layout))
     whole = loaded(tmp_path / "preference", tmp_path / "cache")
     implicit = loaded(tmp_path / "implicit-prompt", tmp_path / "cache")
     unpaired = loaded(tmp_path / "unpaired", tmp_path / "cache")
@@ -90,14 +95,16 @@ def test_trl_layouts_are_those_of_trl(made: Curriculum, tmp_path: Path):
 
 
 def test_jsonl_holds_every_column_in_order(made: Curriculum, tmp_path: Path):
-    assert jsonl.write(made.pairs.reverse(), tmp_path / "new" / "pairs.jsonl") == made.pairs.height
+    turned = Tables(lambda name: made.pairs.reverse())
+    said = jsonl.write(turned, tmp_path / "new" / "pairs.jsonl", Options())
+    assert said.endswith(f"pairs.jsonl: {made.pairs.height} lines.")
     lines = (tmp_path / "new" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == made.pairs.to_dicts()
 
 
-def test_hub_folder_is_sharded_and_loads_in_order(made: Curriculum, tmp_path: Path):
-    shards = hub.write(made, tmp_path / "hub", CurriculumSection(), Provenance(), shard=10)
-    assert shards == -(-made.pairs.height // 10)
+def test_hub_folder_is_sharded_and_loads_in_order(repository: Path, made: Curriculum, tmp_path: Path):
+    said = run("hub", "hub", "--shard", "10")
+    assert f"data files: {-(-made.pairs.height // 10)}," in said
     assert loaded(tmp_path / "hub", tmp_path / "cache")["order"][:] == list(range(made.pairs.height))
 
 

@@ -10,10 +10,11 @@ import polars as pl
 import yaml
 
 from karma_plugins import tables
-from karma_plugins.importers import hh_rlhf, ultrafeedback, ultrafeedback_binarized
-from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers import RecordedFolder
+from karma_plugins.importers.layouts import ultrafeedback
 from karma_plugins.schemas import PAIRS
 from tests import recorded_pipeline
+from tests.importers.reading import imported
 
 
 def pairs(
@@ -68,7 +69,7 @@ def test_ultrafeedback_pairs_kin_by_their_ratings(tmp_path: Path, repository: Pa
     source = tmp_path / "x.json"
     source.write_text(json.dumps(records))
     found = pairs(
-        ultrafeedback.read(source), tmp_path, repository, list(ultrafeedback.ASPECTS),
+        imported("ultrafeedback", source), tmp_path, repository, list(ultrafeedback.ASPECTS),
         pairing="kin", pairings={"kin": {"radius": 0.2}},
     )  # fmt: skip
     assert set(found.select("chosen_model", "rejected_model").rows()) == {("a", "b"), ("b", "a")}
@@ -85,14 +86,14 @@ def test_hh_pairs_stay_as_they_are(tmp_path: Path, repository: Path) -> None:
     ]
     source = tmp_path / "x.jsonl"
     source.write_text("".join(json.dumps(record) + "\n" for record in records))
-    found = pairs(hh_rlhf.read(source), tmp_path, repository, ["human"], pairing="random")
+    found = pairs(imported("hh-rlhf", source), tmp_path, repository, ["human"], pairing="random")
     said = [(c[0]["content"], r[0]["content"]) for c, r in found.select("chosen", "rejected").iter_rows()]
     assert sorted(said) == [(f"good {i}", f"bad {i}") for i in range(5)]
     assert all(len(prompt) == 3 for prompt in found["prompt"])
     assert found["kinship"].null_count() == 5
 
 
-def test_binarized_pairs_go_from_easy_to_hard_and_ties_drop_out(tmp_path: Path, repository: Path) -> None:
+def test_binarized_pairs_go_from_easy_to_hard_and_the_label_decides_between_equal_scores(tmp_path: Path, repository: Path) -> None:
     scores = [(9.0, 8.0), (10.0, 1.0), (7.0, 7.0), (6.0, 3.0), (2.0, 5.0)]
     records = [
         {
@@ -107,6 +108,10 @@ def test_binarized_pairs_go_from_easy_to_hard_and_ties_drop_out(tmp_path: Path, 
     source = tmp_path / "x.json"
     source.write_text(json.dumps(records))
     found = pairs(
-        ultrafeedback_binarized.read(source), tmp_path, repository, ["ultrafeedback"], pairing="random"
+        imported("ultrafeedback-binarized", source),
+        tmp_path,
+        repository,
+        ["label", "score"],
+        pairing="random",
     )
-    assert [prompt[0]["content"] for prompt in found["prompt"]] == ["1?", "3?", "0?"]
+    assert [prompt[0]["content"] for prompt in found["prompt"]] == ["1?", "3?", "0?", "2?", "4?"]
