@@ -93,7 +93,9 @@ def test_hh_pairs_stay_as_they_are(tmp_path: Path, repository: Path) -> None:
     assert found["kinship"].null_count() == 5
 
 
-def test_binarized_pairs_go_from_easy_to_hard_and_the_label_decides_between_equal_scores(tmp_path: Path, repository: Path) -> None:
+def test_binarized_pairs_go_from_easy_to_hard_and_the_label_decides_between_equal_scores(
+    tmp_path: Path, repository: Path
+) -> None:
     scores = [(9.0, 8.0), (10.0, 1.0), (7.0, 7.0), (6.0, 3.0), (2.0, 5.0)]
     records = [
         {
