@@ -6,7 +6,6 @@ the label may be wrong, and only a jury that hears both can tell.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -121,23 +120,3 @@ def refuse_step_labels(record: Mapping[str, Any], where: str) -> None:
             f"preference between "
             "whole answers, so there is nothing here to pair; judge whole answers instead."
         )
-
-
-def number(value: Any) -> float | None:
-    """A finite number from a number or a text; null for anything else, also for what no float can hold."""
-    try:
-        said = math.nan if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return said if math.isfinite(said) else None
-
-
-def share(value: Any, low: float, high: float) -> float | None:
-    """A number on a scale from `low` to `high` as a share of it; null where it is none."""
-    said = number(value)
-    return (said - low) / (high - low) if said is not None and low <= said <= high else None
-
-
-def text(value: Any) -> str | None:
-    """A text that holds more than blanks; null for anything else."""
-    return value if isinstance(value, str) and value.strip() else None

@@ -14,10 +14,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from karma_plugins.errors import TableError
 from karma_plugins.texts import json_text
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 #: Other names of the same.
@@ -311,19 +314,23 @@ def _cells(file: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, Record]]:
+    for i, record in enumerate(parquet_table(file).iter_rows(named=True), start=1):
+        yield f"{file}, row {i}", record
+
+
+def parquet_table(file: Path) -> pl.DataFrame:
+    """A parquet file as it is; TableError where it can't be read."""
     import polars as pl
 
     with opened(file):  # says what no parquet reader would: a pipe, a pointer
         pass
     try:
-        frame = pl.read_parquet(file)
+        return pl.read_parquet(file)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise TableError(f"{file}: not a readable parquet file ({str(error).splitlines()[0]}).") from error
-    for i, record in enumerate(frame.iter_rows(named=True), start=1):
-        yield f"{file}, row {i}", record
 
 
-def csv_table(file: Path) -> Any:
+def csv_table(file: Path) -> pl.DataFrame:
     """A CSV as a polars frame of texts, surrounding blanks removed, an empty cell null."""
     import polars as pl
 

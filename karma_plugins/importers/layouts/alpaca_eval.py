@@ -21,8 +21,8 @@ from karma_plugins.contracts import Importer, Options, Status
 from karma_plugins.errors import TableError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers.folder_files import one_line
-from karma_plugins.importers.preference_pairs import number, text
 from karma_plugins.importers.recorded_folder import RecordedFolder, carried
+from karma_plugins.importers.values import number, text
 from karma_plugins.texts import records
 
 COMPETENCY = "instruction"

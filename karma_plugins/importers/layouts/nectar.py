@@ -14,8 +14,9 @@ from karma_plugins.contracts import Importer, Options
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import Turns, asked, dialogue
-from karma_plugins.importers.preference_pairs import COMPETENCY, number, text
+from karma_plugins.importers.preference_pairs import COMPETENCY
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import number, text
 from karma_plugins.texts import records
 
 JUDGE = "rank"

@@ -19,8 +19,9 @@ from karma_plugins.errors import TableError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import ROLES, Turns, is_prompt
-from karma_plugins.importers.preference_pairs import COMPETENCY, number, text
+from karma_plugins.importers.preference_pairs import COMPETENCY
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import number, share, text
 from karma_plugins.texts import records
 
 RANK, QUALITY = "rank", "quality"
@@ -144,7 +145,7 @@ def _add(folder: RecordedFolder, asked: Turns, replies: list[Message]) -> None:
             placed.append((reply.rank, answer))
         else:
             folder.counts["replies_without_rank"] += 1
-        score = preference_pairs.share(reply.quality, 0.0, 1.0)
+        score = share(reply.quality, 0.0, 1.0)
         if score is not None:
             folder.add_judgement(prompt, answer, QUALITY, score)
     for (first, a), (second, b) in combinations(placed, 2):

@@ -21,8 +21,9 @@ from karma_plugins.contracts import Importer, Options
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import ASSISTANT, Turns, asked, is_prompt, opens_dialogue, turns
-from karma_plugins.importers.preference_pairs import Pair, refuse_step_labels, share, text
+from karma_plugins.importers.preference_pairs import Pair, refuse_step_labels
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import share, text
 from karma_plugins.texts import records
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query", "conversations", "context")

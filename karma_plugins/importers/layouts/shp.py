@@ -13,8 +13,9 @@ from karma_plugins.contracts import Importer, Options
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import asked
-from karma_plugins.importers.preference_pairs import Pair, number, text
+from karma_plugins.importers.preference_pairs import Pair
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import number, text
 from karma_plugins.texts import records
 
 JUDGE = "approval"

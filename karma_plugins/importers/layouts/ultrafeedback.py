@@ -15,8 +15,8 @@ from typing import Any
 from karma_plugins.contracts import Importer, Options, Status
 from karma_plugins.errors import TableError
 from karma_plugins.hookspecs import hookimpl
-from karma_plugins.importers.preference_pairs import number, share
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import number, share
 from karma_plugins.texts import records
 
 COMPETENCY = "instruction"

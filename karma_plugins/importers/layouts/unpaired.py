@@ -14,8 +14,9 @@ from karma_plugins.contracts import Importer, Options
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import Turns, asked, is_prompt, turns
-from karma_plugins.importers.preference_pairs import COMPETENCY, text
+from karma_plugins.importers.preference_pairs import COMPETENCY
 from karma_plugins.importers.recorded_folder import RecordedFolder
+from karma_plugins.importers.values import text
 from karma_plugins.texts import records
 
 JUDGE = "label"
