@@ -1,8 +1,8 @@
 """The house in numbers: rooms, floors and arrows between rooms, from the import graph; `make lint` runs it.
 
-A room is a module or package at the top of `karma_plugins`, or the folder `stages`. An arrow is drawn where any
-module of a room imports one of another, also inside a function or for type checkers alone. The floor of a room
-is the longest way down from it. An arrow runs back up where it closes a circle.
+A room is a module or package at the top of `karma_plugins`, or the folder `stages`. An arrow is drawn where
+any module of a room imports one of another, also inside a function or for type checkers alone. The floor of a
+room is the longest way down from it. An arrow runs back up where it closes a circle.
 
 usage: python scripts/rooms.py [FOLDER]    (another checkout; exit status 1 beyond the limits)
 """
@@ -57,7 +57,7 @@ def arrows(folder: Path) -> dict[str, set[str]]:
 
 
 def floors(graph: dict[str, set[str]]) -> dict[str, int]:
-    """The longest way down from each room; the ground floor is 1. Raises CycleError where there is a circle."""
+    """The longest way down from each room; the ground floor is 1. CycleError where there is a circle."""
     height: dict[str, int] = {}
     for name in TopologicalSorter(graph).static_order():
         height[name] = 1 + max((height[below] for below in graph[name]), default=0)
