@@ -232,7 +232,8 @@ class RecordedFolder:
 
         Raises TableError where nothing was gathered, or where `out` holds something else.
         """
-        if not self._prompts or not self.names:
+        verdicts_alone = not self.names and (self._comparisons or self._judgements)
+        if not verdicts_alone and (not self._prompts or not self.names):
             raise TableError(
                 f"{self.importer}: the source holds no prompt with an answer, so nothing is written."
             )

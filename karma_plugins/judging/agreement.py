@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from karma_plugins.judging.jury import Array, Ballot, Codes
+from karma_plugins.contracts import Verdicts
+from karma_plugins.judging.jury import Array, Ballot, Codes, settle
 
 OTHER_KIND = "one scores answers, the other compares them: their numbers are on different scales"
 OTHER_OPPONENTS = "they compared with other answers, so that their win shares are on different scales"
@@ -108,3 +109,29 @@ def _preferred(scores: Array, contests: Contests) -> Array:
 def _where_known(prompt: Codes, one: Array, other: Array) -> tuple[Codes, Array, Array]:
     known = ~np.isnan(one) & ~np.isnan(other)
     return prompt[known], one[known], other[known]
+
+
+def views(said: Verdicts) -> tuple[Ballot, list[Opinions]]:
+    """What each judge of these verdicts prefers, with nothing known of the answers but their ids."""
+    ids = [
+        said.judgements.select("prompt_id", "response_id"),
+        *(said.comparisons.select("prompt_id", response_id=side) for side in ("response_a", "response_b")),
+    ]
+    answers = pl.concat(ids).unique().sort("prompt_id", "response_id")
+    names = sorted({*said.judgements["judge"], *said.comparisons["judge"]})
+    settled = {name: settle(said.comparisons.filter(judge=name)) for name in names}
+    columns = [
+        answers.join(
+            said.judgements.filter(judge=name, status="ok").select("response_id", "score"),
+            on="response_id",
+            how="left",
+            maintain_order="left",
+        )["score"]
+        .fill_null(np.nan)
+        .to_numpy()
+        for name in names
+    ]
+    prompt = answers["prompt_id"].rle_id().cast(pl.Int64).to_numpy()
+    scores = np.column_stack(columns) if columns else np.zeros((answers.height, 0))
+    votes = Ballot(answers, prompt, tuple(names), scores)
+    return votes, opinions(votes, settled)

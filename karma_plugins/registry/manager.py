@@ -31,10 +31,10 @@ BUILT_INS = {
     "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
     "importers.layouts": (
-        "alpaca_eval", "arena", "hh_rlhf", "helpsteer", "nectar", "open_assistant", "pairs", "shp",
-        "ultrafeedback", "unpaired",
+        "alpaca_eval", "argilla", "arena", "hh_rlhf", "helpsteer", "label_studio", "nectar", "open_assistant",
+        "pairs", "shp", "ultrafeedback", "unpaired",
     ),
-    "exporters.layouts": ("hub", "jsonl", "trl"),
+    "exporters.layouts": ("argilla", "hub", "jsonl", "label_studio", "trl"),
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,6 +17,8 @@ from karma_plugins.curriculum import Curriculum, dataset
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.exporters.layouts import jsonl, trl
 from karma_plugins.params import CurriculumSection
+from karma_plugins.registry import manager
+from karma_plugins.testing import ExporterContract
 from tests.curriculum.curriculum_cases import build, by_chance
 
 
@@ -146,3 +150,43 @@ def test_nothing_is_overwritten_and_wrong_input_is_named(repository: Path):
 
 def test_fresh_takes_an_empty_folder(tmp_path: Path):
     assert exporters.fresh(tmp_path) == tmp_path
+
+
+def built_in(name: str) -> Any:
+    return manager.load([]).plugins["exporters", name][0]
+
+
+class TestJsonl(ExporterContract):
+    plugin = built_in("jsonl")
+
+
+class TestTrl(ExporterContract):
+    plugin = built_in("trl")
+
+
+class TestLabelStudio(ExporterContract):
+    plugin = built_in("label-studio")
+
+
+class TestArgilla(ExporterContract):
+    plugin = built_in("argilla")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics/curriculum.json", "[]", "not the report of stage curriculum (it holds a list)"),
+        ("metrics/curriculum.json", "{}", "not the report of stage curriculum (KeyError: 'pairs')"),
+        ("metrics/curriculum.json", '{"pairs": 1}', "not the report of stage curriculum (KeyError"),
+        ("metrics/curriculum.json", "[" * 200_000, "nested more than 500 deep"),
+        ("dvc.lock", "{", "dvc.lock: not readable as YAML"),
+        ("dvc.lock", "[]", "dvc.lock: is no lock file of DVC"),
+        ("dvc.lock", "stages: {x: 5}", "dvc.lock: is no lock file of DVC"),
+        ("dvc.lock", "stages: {x: {outs: [{path: 3}]}}", "dvc.lock: is no lock file of DVC"),
+    ],
+)
+def test_a_broken_report_or_lock_is_one_line(repository: Path, file: str, content: str, message: str):
+    (repository / file).write_text(content)
+    with pytest.raises(TableError, match=re.escape(message)):
+        run("hub", "out")
+    assert not (repository / "out").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from karma_plugins.registry import manager
 from karma_plugins.testing import ImporterContract
@@ -90,3 +90,20 @@ class TestAlpacaEval(ImporterContract):
         }  # fmt: skip
         (home / "judge" / "annotations.json").write_text(json.dumps([said]))
         return [folder]
+
+
+class People(ImporterContract):
+    """What people said comes back as verdicts alone, without prompts or models."""
+
+    key = f"{'a' * 16}.{'b' * 16}.{'c' * 16}"
+
+
+class TestLabelStudio(People):
+    plugin = built_in("label-studio")
+    sample = json.dumps({"task_key": People.key, "preference": "Answer 1", "annotator": 1}) + "\n"
+
+
+class TestArgilla(People):
+    plugin = built_in("argilla")
+    said: ClassVar = {"preference": [{"value": "answer_1", "user_id": "u"}]}
+    sample = json.dumps({"id": People.key, "responses": said}) + "\n"
