@@ -107,7 +107,7 @@ def annotated(key: str, *said: tuple[Any, Any]) -> dict[str, Any]:
     return {
         "id": 1, "data": {"task_key": key}, "annotations": [
             {"id": i, "completed_by": who, "was_cancelled": what is None, "result": [] if what is None else [
-                {"from_name": "preference", "to_name": "answer_1", "type": "choices", "value": {"choices": [what]}}
+                {"from_name": "preference", "type": "choices", "value": {"choices": [what]}}
             ]}
             for i, (who, what) in enumerate(said)
         ],
@@ -179,11 +179,13 @@ def test_argilla_s_two_exports_say_the_same(made: Curriculum, tmp_path: Path) ->
     one, two, *_ = keys_of(tmp_path / "ar")
     nested = [
         {"id": one, "fields": {}, "responses": {"preference": [
-            {"value": "answer_1", "user_id": "u1"}, {"value": "answer_2", "user_id": "u2", "status": "draft"}]}},
+            {"value": "answer_1", "user_id": "u1"},
+            {"value": "answer_2", "user_id": "u2", "status": "draft"}]}},
         {"id": two, "fields": {}, "responses": {"preference": [{"value": "tie", "user_id": "u1"}]}},
     ]  # fmt: skip
     flat = [
-        {"id": one, "preference.responses": ["answer_1", "answer_2"], "preference.responses.users": ["u1", "u2"],
+        {"id": one, "preference.responses": ["answer_1", "answer_2"],
+         "preference.responses.users": ["u1", "u2"],
          "preference.responses.status": ["submitted", "draft"]},
         {"id": two, "preference.responses": ["tie"], "preference.responses.users": ["u1"],
          "preference.responses.status": ["submitted"]},

@@ -53,7 +53,8 @@ TREE = {
 SAMPLES: dict[str, list[Record]] = {
     "trl": [{"prompt": "Say hi", "chosen": "Hello!", "rejected": "Go away"}],
     "tulu3": [{
-        "id": "x", "source": "uf", "prompt": "Q?", "chosen": said("Q?", "good"), "rejected": said("Q?", "bad"),
+        "id": "x", "source": "uf", "prompt": "Q?", "chosen": said("Q?", "good"),
+        "rejected": said("Q?", "bad"),
         "chosen_rating": 4.5, "rejected_rating": 2.0, "chosen_model": "gpt-4o", "rejected_model": "yi-34b",
     }],
     "ultrafeedback-binarized": [{
@@ -426,7 +427,8 @@ def test_names_of_the_source_can_t_write_into_params(tmp_path: Path) -> None:
 
 def test_a_long_name_is_cut_and_stays_unique(tmp_path: Path) -> None:
     records = [
-        SAMPLES["tulu3"][0] | {"prompt": f"{c}?", "chosen": said(f"{c}?", "a"), "rejected": said(f"{c}?", "b"),
+        SAMPLES["tulu3"][0] | {"prompt": f"{c}?", "chosen": said(f"{c}?", "a"),
+                               "rejected": said(f"{c}?", "b"),
                                "chosen_model": "m" * 399 + c}
         for c in "xy"
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,77 @@ def test_binarized_pairs_go_from_easy_to_hard_and_the_label_decides_between_equa
         pairing="random",
     )
     assert [prompt[0]["content"] for prompt in found["prompt"]] == ["1?", "3?", "0?", "2?", "4?"]
+
+
+def area_under_curve(values: pl.Series, positive: pl.Series) -> float:
+    """The chance that a positive row has the greater value than a negative one; ties count half."""
+    ranks = values.rank("average")
+    ones, zeros = int(positive.sum()), int((~positive).sum())
+    return (float(ranks.filter(positive).sum()) - ones * (ones + 1) / 2) / (ones * zeros)
+
+
+def test_label_and_score_together_find_the_flipped_labels(tmp_path: Path, repository: Path) -> None:
+    """300 pairs, 50 of them labelled the wrong way round; the scores are noisy but know nothing of labels."""
+    rng = random.Random(7)
+    flipped = set(rng.sample(range(300), 50))
+    records = []
+    for i in range(300):
+        good, bad = (min(10.0, max(1.0, rng.gauss(mean, 1.6))) for mean in (8, 4))
+        sides = [("right", good), ("wrong", bad)]
+        chosen, rejected = sides[::-1] if i in flipped else sides
+        records.append(
+            {
+                "prompt": f"{i}?", "chosen": f"{chosen[0]} {i}", "rejected": f"{rejected[0]} {i}",
+                "score_chosen": chosen[1], "score_rejected": rejected[1],
+            }
+        )  # fmt: skip
+    source = tmp_path / "x.json"
+    source.write_text(json.dumps(records))
+    folder = imported("ultrafeedback-binarized", source)
+    table = pairs(folder, tmp_path, repository, ["label", "score"], pairing="random")
+    number = pl.col("prompt").list.last().struct.field("content").str.strip_suffix("?").cast(pl.Int64)
+    is_flipped = table.select(number.is_in(sorted(flipped))).to_series()
+    by_difficulty = area_under_curve(table["difficulty"], is_flipped)
+    by_disagreement = area_under_curve(table["disagreement"], is_flipped)
+    print(
+        f"AUC of difficulty {by_difficulty:.3f}, of disagreement {by_disagreement:.3f}, {table.height} pairs"
+    )
+    assert table.height == 300 and by_difficulty > 0.98 and by_disagreement > 0.93
+    text = Path(tmp_path, "data/pairs/README.md").read_text(encoding="utf-8")
+    assert "`label` and `score` prefer opposite answers in" in text
+
+
+def test_aspects_find_ultrafeedback_s_wrong_overall_scores(tmp_path: Path, repository: Path) -> None:
+    """In 30 of 200 prompts the bad answer has an overall score of 10 that its aspects contradict."""
+    rng = random.Random(7)
+    wrong = set(rng.sample(range(200), 30))
+    records = []
+    for i in range(200):
+        completions = []
+        for model, mean in (("good", 4.3), ("bad", 2.2)):
+            rating = min(5, max(1, round(rng.gauss(mean, 0.5))))
+            overall = (
+                10 if model == "bad" and i in wrong else min(10, max(1, rating * 2 + rng.choice((-1, 0, 1))))
+            )
+            annotations = {aspect: {"Rating": str(rating)} for aspect in ultrafeedback.ASPECTS}
+            completions.append(
+                {
+                    "model": model,
+                    "response": f"{model} {i}",
+                    "annotations": annotations,
+                    "overall_score": overall,
+                }
+            )
+        records.append({"instruction": f"{i}?", "completions": completions})
+    source = tmp_path / "x.json"
+    source.write_text(json.dumps(records))
+    judges = ["helpfulness", ultrafeedback.OVERALL]
+    table = pairs(imported("ultrafeedback", source), tmp_path, repository, judges, pairing="random")
+    number = pl.col("prompt").list.last().struct.field("content").str.strip_suffix("?").cast(pl.Int64)
+    is_wrong = table.select(number.is_in(sorted(wrong))).to_series()
+    by_disagreement = area_under_curve(table["disagreement"], is_wrong)
+    by_difficulty = area_under_curve(table["difficulty"], is_wrong)
+    print(
+        f"AUC of disagreement {by_disagreement:.3f}, of difficulty {by_difficulty:.3f}, {table.height} pairs"
+    )
+    assert by_disagreement > 0.95 and by_difficulty > 0.85
