@@ -89,14 +89,19 @@ def test_ids_hash_what_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ('{"text": ', "row 2: not JSON"),
-        ("[1]", "row 2: not a JSON object"),
+        ('{"text": ', "line 2: not JSON"),
+        ("[1]", "line 2: must be a JSON object"),
         ({"prompt_id": IDS[0], "test": "x"}, "key 'text' is missing. Did you mean 'test'"),
         ({"prompt_id": IDS[0], "text": 5}, "'text' must be of type str, found 5"),
         ({"prompt_id": IDS[0], "text": "x", "sample": True}, "'sample' must be of type int, found True"),
+        ({"prompt_id": IDS[0], "text": "x", "sample": -1}, "'sample' must be a number from 0, found -1"),
+        (
+            {"prompt_id": IDS[0], "text": "x", "prompt_tokens": 10**30},
+            "'prompt_tokens' must be a number from 0",
+        ),
         ({"messages": "hi", "text": "x"}, "'messages' must be a list"),
-        ({"prompt": "unheard of?", "text": "x"}, r"row 2: it answers prompt \w{16} \('unheard of\?'\)"),
-        ({"prompt_id": "0" * 16, "text": "x"}, "row 2: it answers prompt 0000000000000000"),
+        ({"prompt": "unheard of?", "text": "x"}, r"line 2: it answers prompt \w{16} \('unheard of\?'\)"),
+        ({"prompt_id": "0" * 16, "text": "x"}, "line 2: it answers prompt 0000000000000000"),
         ({"prompt_id": IDS[1], "text": "again"}, f"two answers to prompt {IDS[1]}, sample 0"),
         ({"prompt_id": IDS[0], "text": "x", "model": "crow"}, "by model 'crow', not 'parrot'"),
     ],
