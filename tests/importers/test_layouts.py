@@ -14,6 +14,7 @@ from karma_plugins import tables
 from karma_plugins.cli.import_ import command
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.importers import RecordedFolder
+from karma_plugins.registry import manager
 from karma_plugins.schemas import PAIRS
 from tests.importers.reading import imported, save, written
 
@@ -435,3 +436,13 @@ def test_a_long_name_is_cut_and_stays_unique(tmp_path: Path) -> None:
     folder = imported("tulu3", save(records, tmp_path / "x.jsonl"))
     folder.write(tmp_path / "out")
     assert len(folder.names) == 3 and max(map(len, folder.names)) < 120
+
+
+def test_every_layout_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "data_sets.md").read_text(encoding="utf-8")
+    registry = manager.load([])
+    for kind in ("importers", "exporters"):
+        for name in registry.names(kind):
+            assert f"`{name}`" in text or f" {name} " in text or name in ("hub", "jsonl"), (
+                f"{name} is in no table"
+            )
