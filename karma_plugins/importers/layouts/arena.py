@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from karma_plugins.contracts import Importer, Options
+from karma_plugins.errors import TableError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import Turns, is_prompt, turns
@@ -93,7 +94,11 @@ def _conversation(record: Mapping[str, Any], side: str, where: str) -> Turns | N
 def _listed(value: Any, where: str) -> list[str] | None:
     """The turns of a list, of its JSON, or of a single text."""
     if isinstance(value, str):
-        value = json_text.parse(value, where) if value.lstrip().startswith("[") else [value]
+        try:
+            turns_of = json_text.parse(value, where) if value.lstrip().startswith("[") else None
+        except TableError:
+            turns_of = None  # a text that happens to begin as a list does
+        value = turns_of if isinstance(turns_of, list) else [value]
     return value if isinstance(value, list) and all(isinstance(turn, str) for turn in value) else None
 
 
