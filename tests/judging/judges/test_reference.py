@@ -148,6 +148,7 @@ def test_gsm8k(shared_data: Path) -> None:
         (None, None),
         ("", None),
         (42, "42"),
+        (float("nan"), None),
         (["Rome"], "Rome"),
         ([], None),
         ([1, 2.5, "x"], '{"any_of": ["1", "2.5", "x"]}'),
