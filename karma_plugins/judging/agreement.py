@@ -1,9 +1,4 @@
-"""How far judges agree, and where their numbers can be compared at all.
-
-A judge that compares answers gets its scores from who met whom, so that they mean something only among
-answers
-that met the same others; what any two judges can be asked is which of two answers each of them prefers.
-"""
+"""Which of two answers judges prefer: what any two can be compared in, whatever scale their numbers have."""
 
 from __future__ import annotations
 
@@ -15,9 +10,6 @@ import polars as pl
 
 from karma_plugins.contracts import Verdicts
 from karma_plugins.judging.jury import Array, Ballot, Codes, settle
-
-OTHER_KIND = "one scores answers, the other compares them: their numbers are on different scales"
-OTHER_OPPONENTS = "they compared with other answers, so that their win shares are on different scales"
 
 
 @dataclass(frozen=True)
@@ -47,20 +39,6 @@ class Opinions:
 def opinions(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Opinions]:
     """Each judge's, in the order of `votes`."""
     return [Opinions(name, settled[name], votes.scores[:, i]) for i, name in enumerate(votes.judges)]
-
-
-def incomparable(one: Opinions, other: Opinions, *, aligned: bool) -> str | None:
-    """Why the scores of two judges are on different scales; null where they can be compared.
-
-    Aligned within the prompt, all are on one scale. Two judges that compare are on one where at least half of
-    each one's pairs are the other's too.
-    """
-    if aligned or not (one.compares or other.compares):
-        return None
-    if one.compares != other.compares:
-        return OTHER_KIND
-    shared = one.settled.join(other.settled, on=["response_a", "response_b"], how="semi").height
-    return None if 2 * shared >= max(one.settled.height, other.settled.height) else OTHER_OPPONENTS
 
 
 def preferences(one: Opinions, other: Opinions, votes: Ballot) -> tuple[Codes, Array, Array]:

@@ -6,7 +6,7 @@ Answers to one prompt are not independent, so every interval (95%) treats the pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
@@ -15,21 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from karma_plugins.contracts import Verdicts
-from karma_plugins.judging.agreement import (
-    Opinions,
-    incomparable,
-    inside,
-    opinions,
-    preferences,
-    within_prompts,
-)
+from karma_plugins.judging.agreement import opinions, preferences
 from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
 from karma_plugins.judging.nepotism import Favour
 from karma_plugins.schemas import BIAS
 
 Z = 1.959963984540054
 Bools = NDArray[np.bool_]
-OUTSIDERS = "most of its pairs are with answers of no candidate, whose lengths are not known here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +51,9 @@ def report(
     `votes` are the scores as the judges gave them, `settled` each judge's settled pairs, `favours` what
     nepotism was measured before and after its correction.
     """
-    views = opinions(votes, settled)
-    habits = [*unspoken(said), *agreement(votes, views)]
+    habits = [*unspoken(said), *agreement(votes, settled), *opposite_orders(votes, settled)]
     for i, judge in enumerate(votes.judges):
-        habits += _in_contests(judge, votes, views[i])
+        habits += _in_contests(judge, votes, _contests(votes, settled[judge], i))
         habits += positions(judge, settled[judge])
         habits.append(length_correlation(judge, votes, votes.scores[:, i]))
     rewarded = votes.answers.select("response_id").join(
@@ -132,40 +123,41 @@ def length_correlation(judge: str | None, votes: Ballot, scores: Array) -> Habit
     )
 
 
-def agreement(votes: Ballot, views: Sequence[Opinions]) -> list[Habit]:
-    """How far judges agree, in their scores and in which answers each two prefer.
-
-    Scores on different scales give null with the reason.
-    """
-    reasons = {
-        (i, j): incomparable(views[i], views[j], aligned=votes.aligned)
-        for i, j in combinations(range(len(views)), 2)
-    }
+def agreement(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
+    """Krippendorff's alpha of all scores and of each two judges', Cohen's kappa of their settled pairs."""
     habits = []
-    if len(views) > 2:
-        habits.append(_alpha(None, None, votes.scores, next(filter(None, reasons.values()), None)))
-    for (i, j), reason in reasons.items():
+    if len(votes.judges) > 2:
+        habits.append(_alpha(None, None, votes.scores))
+    for i, j in combinations(range(len(votes.judges)), 2):
         one, other = votes.judges[i], votes.judges[j]
-        habits.append(_alpha(one, other, votes.scores[:, [i, j]], reason))
-        prompt, p, q = preferences(views[i], views[j], votes)
-        if not len(p):
-            no_pair = "no pair of answers that both have an opinion on"
-            habits.append(Habit("opposite_order", one, other, None, 0, fair=0.0, reason=no_pair))
-            continue
-        decided = (p != 0.5) & (q != 0.5)
-        opposite = ((p > 0.5) != (q > 0.5))[decided]
-        habits.append(replace(_share("opposite_order", one, opposite, prompt[decided], 0.0), detail=other))
-        value = cohen_kappa(np.sign(p - 0.5), np.sign(q - 0.5))
-        same = "both judges always say the same" if value is None else None
-        habits.append(Habit("cohen_kappa", one, other, value, len(p), reason=same))
+        habits.append(_alpha(one, other, votes.scores[:, [i, j]]))
+        shared = settled[one].join(settled[other], on=["prompt_id", "response_a", "response_b"])
+        if shared.height:
+            sides = (np.sign(shared[name].to_numpy() - 0.5) for name in ("p", "p_right"))
+            value = cohen_kappa(*sides)
+            reason = "both judges always say the same" if value is None else None
+            habits.append(Habit("cohen_kappa", one, other, value, shared.height, reason=reason))
     return habits
 
 
-def _alpha(one: str | None, other: str | None, scores: Array, reason: str | None) -> Habit:
+def opposite_orders(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
+    """How often two judges, one of which compares, prefer opposite answers, such as a label and a score."""
+    habits = []
+    for one, other in combinations(opinions(votes, settled), 2):
+        if not (one.compares or other.compares):
+            continue
+        prompt, p, q = preferences(one, other, votes)
+        decided = (p != 0.5) & (q != 0.5)
+        opposite = ((p > 0.5) != (q > 0.5))[decided]
+        habit = _share("opposite_order", one.judge, opposite, prompt[decided], fair=0.0)
+        habits.append(replace(habit, detail=other.judge))
+    return habits
+
+
+def _alpha(one: str | None, other: str | None, scores: Array) -> Habit:
     value, n = krippendorff_alpha(scores)
-    if value is None:
-        reason = "no answer has two scores, or all scores are equal"
-    return Habit("krippendorff_alpha", one, other, None if reason else value, n, reason=reason)
+    reason = "no answer has two scores, or all scores are equal" if value is None else None
+    return Habit("krippendorff_alpha", one, other, value, n, reason=reason)
 
 
 def _share(measure: str, judge: str, hits: Bools, prompt: Codes, fair: float | None = None) -> Habit:
@@ -176,25 +168,47 @@ def _share(measure: str, judge: str, hits: Bools, prompt: Codes, fair: float | N
     return Habit(measure, judge, None, value, len(hits), *wilson(value, _worth(hits, prompt)), fair)
 
 
-def _in_contests(judge: str, votes: Ballot, view: Opinions) -> list[Habit]:
-    """Ties, and how often the longer answer wins where there is a longer one and a winner.
+@dataclass(frozen=True)
+class _Contests:
+    """Answers against each other: number of the prompt, rows of the two, p = probability that a is better."""
 
-    Of a judge that compares, its own pairs count; those with answers of no candidate have no lengths here.
-    """
+    prompt: Codes
+    a: Codes
+    b: Codes
+    p: Array
+
+
+def _in_contests(judge: str, votes: Ballot, contests: _Contests) -> list[Habit]:
+    """Ties, and how often the longer answer wins where there is a longer one and a winner."""
     length = votes.answers["length"].fill_null(0).to_numpy()
-    contests = inside(view.settled, votes) if view.compares else within_prompts(votes, view.scores)
-    if view.compares:
-        prompt = view.settled["prompt_id"].rle_id().cast(pl.Int64).to_numpy()
-        ties = _share("ties", judge, view.settled["p"].to_numpy() == 0.5, prompt)
-    else:
-        ties = _share("ties", judge, contests.p == 0.5, contests.prompt)
-    if view.compares and 2 * len(contests.p) < view.settled.height:
-        longer = Habit("longer_wins", judge, None, None, 0, fair=0.5, reason=OUTSIDERS)
-        return [ties, longer]
     a, b, p = length[contests.a], length[contests.b], contests.p
     decided = (p != 0.5) & (a != b)
-    wins = ((p > 0.5) == (a > b))[decided]
-    return [ties, _share("longer_wins", judge, wins, contests.prompt[decided], fair=0.5)]
+    longer = ((p > 0.5) == (a > b))[decided]
+    return [
+        _share("ties", judge, p == 0.5, contests.prompt),
+        _share("longer_wins", judge, longer, contests.prompt[decided], fair=0.5),
+    ]
+
+
+def _contests(votes: Ballot, settled: pl.DataFrame, judge: int) -> _Contests:
+    """The pairs that a judge settled, or all that it scored: as scores, or most often against outsiders."""
+    row = votes.answers.select("response_id").with_row_index("row")
+    pairs = settled.join(row, left_on="response_a", right_on="response_id").join(
+        row, left_on="response_b", right_on="response_id", suffix="_b"
+    )
+    if pairs.height and 2 * pairs.height >= settled.height:
+        pairs = pairs.sort("row", "row_b")
+        a, b = (pairs[name].cast(pl.Int64).to_numpy() for name in ("row", "row_b"))
+        return _Contests(votes.prompt[a], a, b, pairs["p"].to_numpy())
+    scored = np.flatnonzero(~np.isnan(votes.scores[:, judge]))
+    prompt, scores = votes.prompt[scored], votes.scores[scored, judge]
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for apart in range(1, int(np.bincount(prompt).max(initial=1))):
+        first = np.flatnonzero(prompt[:-apart] == prompt[apart:])
+        firsts.append(first)
+        seconds.append(first + apart)
+    a, b = np.concatenate(firsts), np.concatenate(seconds)
+    return _Contests(prompt[a], scored[a], scored[b], (np.sign(scores[a] - scores[b]) + 1) / 2)
 
 
 def _worth(hits: Bools, prompt: Codes) -> float:

@@ -28,15 +28,13 @@ PRIOR = 0.5
 class Ballot:
     """All votes: a row for each answer and a column for each judge, both sorted, NaN where there is no score.
 
-    `answers` has prompt_id, response_id, model, length (characters); `prompt` numbers the prompts in order;
-    `aligned` says whether the scores were brought to one scale within the prompt.
+    `answers` has prompt_id, response_id, model, length (characters); `prompt` numbers the prompts in order.
     """
 
     answers: pl.DataFrame
     prompt: Codes
     judges: tuple[str, ...]
     scores: Array
-    aligned: bool = False
 
 
 def ballot(
@@ -62,7 +60,7 @@ def ballot(
         found = from_pairs(settled[name]) if found.is_empty() else found.select("response_id", "score")
         joined = rows.select("response_id").join(found, on="response_id", how="left", maintain_order="left")
         columns.append(_aligned(joined["score"].fill_null(np.nan).to_numpy(), prompt, settings.align))
-    return Ballot(rows, prompt, names, np.column_stack(columns), settings.align != "none")
+    return Ballot(rows, prompt, names, np.column_stack(columns))
 
 
 def rewards(
