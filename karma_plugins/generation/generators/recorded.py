@@ -112,11 +112,16 @@ def _read_json(path: Path) -> tuple[pl.DataFrame, list[Place]]:
     rows, places = [], []
     for where, record in records.read(path, suffixes=(".jsonl",)):
         rows.append(_record(record, where))
-        messages = record.get("messages")
+        prompt = record.get("prompt")
+        messages = prompt if isinstance(prompt, list) else record.get("messages")
         last = messages[-1] if isinstance(messages, list) and messages else None
-        asked = record.get("prompt") or (last.get("content") if isinstance(last, Mapping) else None)
+        asked = prompt if isinstance(prompt, str) else _content(last)
         places.append(Place(where, None if asked is None else str(asked)))
     return pl.DataFrame(rows, schema={"prompt_id": pl.String, **FIELDS}), places
+
+
+def _content(message: object) -> object:
+    return message.get("content") if isinstance(message, Mapping) else None
 
 
 def _record(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -138,8 +143,11 @@ def _identity(record: Mapping[str, Any], where: str) -> str:
     if isinstance(record.get("prompt_id"), str):
         return str(record["prompt_id"])
     messages = record.get("messages")
-    if isinstance(record.get("prompt"), str):
-        messages = [{"role": "user", "content": record["prompt"]}]
+    prompt = record.get("prompt")
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    elif isinstance(prompt, list):
+        messages = prompt  # as `karma export trl` writes it
     try:
         return prompt_id([{"role": m["role"], "content": m["content"]} for m in messages or []])
     except (TypeError, KeyError) as error:

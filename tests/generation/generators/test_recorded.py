@@ -128,3 +128,14 @@ def test_a_model_without_recorded_answers_says_so(tmp_path):
     path.write_text("endpoint: http://127.0.0.1:1/v1\nmodel: x\n")
     with pytest.raises(ModelError, match=r"responses\.parquet"):
         recall(path)
+
+
+def test_a_conversation_under_prompt_marks_and_blank_lines(tmp_path):
+    row = {"prompt": [{"role": "user", "content": "unheard of?"}], "text": "x"}
+    write_lines(tmp_path, {"prompt_id": IDS[0], "text": "fine"})
+    path = tmp_path / "responses.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n\n")
+    assert recall(tmp_path).height
+    write_lines(tmp_path, {"prompt_id": IDS[0], "text": "fine"}, row)
+    with pytest.raises(TableError, match=r"line 2: it answers prompt \w{16} \('unheard of\?'\)"):
+        recall(tmp_path)
