@@ -157,7 +157,7 @@ def _files(path: Path, suffixes: Sequence[str]) -> list[Path]:
         if not path.exists():
             raise TableError(f"{path}: no such file or folder.")
         if not path.is_dir():
-            if path.is_file() and _kind(path) not in suffixes:
+            if _kind(path) not in suffixes:
                 raise TableError(f"{path}: is no {kinds}.")
             return [path]
         inside = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))

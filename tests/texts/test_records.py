@@ -146,6 +146,8 @@ def test_what_is_no_file_is_said_and_not_waited_for(tmp_path: Path, name: str) -
         all_of(tmp_path / name)
     with pytest.raises(TableError, match="no such file or folder"):
         all_of(tmp_path / "nowhere")
+    with pytest.raises(TableError, match="is no .json"):
+        all_of(Path(os.devnull))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / name)
     with pytest.raises(TableError, match="holds no"):
