@@ -112,6 +112,7 @@ def refuse_step_labels(record: Mapping[str, Any], where: str) -> None:
     """TableError for a record that labels the steps of an answer, as process reward models are trained on."""
     labels, steps = record.get("labels"), record.get("completions")
     listed = isinstance(labels, list) and isinstance(steps, list)
+    listed = listed or (isinstance(record.get("steps"), list) and ("label" in record or "labels" in record))
     marked = isinstance(record.get("label"), Mapping) and "steps" in record["label"]
     shepherd = {"input", "label", "task"} <= set(record) and "chosen" not in record
     if listed or marked or shepherd:

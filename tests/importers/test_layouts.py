@@ -145,6 +145,7 @@ def test_a_layout_can_be_told(tmp_path: Path) -> None:
     [
         {"prompt": "Q?", "completions": ["step 1", "step 2"], "labels": [True, False]},
         {"question": {"problem": "Q?"}, "label": {"steps": [{"completions": []}]}},
+        {"problem": "Q?", "steps": ["step 1", "step 2"], "label": 1, "final_answer_correct": False},
         {"input": "Q? Step 1: x ки", "label": "Q? Step 1: x +", "task": "GSM8K"},
     ],
 )
@@ -206,6 +207,26 @@ def test_prompts_in_other_columns(tmp_path: Path, record: Record, messages: list
     assert folder.prompts[0]["messages"] == messages
 
 
+@pytest.mark.parametrize(
+    ("record", "score"),
+    [
+        ({"chosen_response": "yes", "rejected_response": "no", "chosen_avg_rating": 4.5,
+          "rejected_avg_rating": 2.0, "chosen_model": "gpt-4"}, [0.875, 0.25]),
+        ({"chosen": "yes", "rejected": "no", "chosen-rating": 5, "rejected-rating": 1}, [1.0, 0.0]),
+        ({"chosen": "yes", "rejected": "no", "score_chosen": 10, "score_rejected": 5.5}, [1.0, 0.5]),
+        ({"preferred": "yes", "dispreferred": "no"}, []),
+        ({"accepted": "yes", "rejected": "no"}, []),
+    ],
+)  # fmt: skip
+def test_answers_and_scores_in_other_columns(tmp_path: Path, record: Record, score: list[float]) -> None:
+    source = save([{"instruction": "Q?"} | record], tmp_path / "x.jsonl")
+    folder = imported("trl", source)
+    assert verdicts(folder) == {("label", "yes", "no"): 1.0}
+    assert folder.judgements()["score"].to_list() == score
+    done = CliRunner().invoke(command, ["auto", str(source), "--out", str(tmp_path / "out")])
+    assert f"layout: {'ultrafeedback-binarized' if score else 'trl'} (" in done.output
+
+
 def test_columns_and_scale_can_be_told(tmp_path: Path) -> None:
     record = {"ask": "Q?", "best": "yes", "worst": "no", "b": 90, "w": "30"}
     folder = imported(
@@ -219,6 +240,7 @@ def test_columns_and_scale_can_be_told(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"chosen_score": "b"}, "name both or none"),
+        ({"chosen": "b"}, "chosen and rejected: name both or none"),
         ({"chosen_score": "b", "rejected_score": "w"}, "say the lowest and highest"),
         ({"scale": [5, 1]}, "must be below"),
         ({"colour": "x"}, "unknown key 'colour'"),

@@ -26,6 +26,14 @@ from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.importers.values import share, text
 from karma_plugins.texts import records
 
+#: Columns of the two answers; the first that a record has.
+ANSWER_COLUMNS = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("response_chosen", "response_rejected"),
+    ("accepted", "rejected"),
+    ("preferred", "dispreferred"),
+)
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query", "conversations", "context")
 SYSTEM_COLUMNS = ("system", "system_prompt")
 #: Columns of the two scores with their scale; the first that a record has.
@@ -33,7 +41,14 @@ SCORE_COLUMNS = (
     ("score_chosen", "score_rejected", (1.0, 10.0)),
     ("chosen-rating", "rejected-rating", (1.0, 5.0)),
     ("chosen_rating", "rejected_rating", (1.0, 5.0)),
+    ("chosen_avg_rating", "rejected_avg_rating", (1.0, 5.0)),
     ("chosen_score", "rejected_score", (1.0, 10.0)),
+)
+#: Those that UltraFeedback's binarised sets have.
+BINARIZED = (
+    ("score_chosen", "score_rejected"),
+    ("chosen-rating", "rejected-rating"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
 )
 MODEL_COLUMNS = (("chosen-model", "rejected-model"), ("chosen_model", "rejected_model"))
 SOURCE_COLUMNS = ("source", "dataset")
@@ -51,8 +66,8 @@ class PairOptions(Options):
     """Columns and names, where they are not the usual ones."""
 
     prompt: str | None = Field(None, description="column of the prompt, as a text or messages")
-    chosen: str = Field("chosen", description="column of the chosen answer")
-    rejected: str = Field("rejected", description="column of the rejected answer")
+    chosen: str | None = Field(None, description="column of the chosen answer")
+    rejected: str | None = Field(None, description="column of the rejected answer")
     chosen_score: str | None = Field(None, description="column of the chosen answer's score")
     rejected_score: str | None = Field(None, description="column of the rejected answer's score")
     scale: tuple[float, float] | None = Field(None, description="lowest and highest score, such as [1, 10]")
@@ -63,6 +78,8 @@ class PairOptions(Options):
     def _scale_rises(self) -> PairOptions:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale: the lowest score must be below the highest, such as [1, 10]")
+        if (self.chosen is None) != (self.rejected is None):
+            raise ValueError("chosen and rejected: name both or none")
         if (self.chosen_score is None) != (self.rejected_score is None):
             raise ValueError("chosen_score and rejected_score: name both or none")
         if self.chosen_score is not None and self.scale is None:
@@ -103,7 +120,8 @@ class Split:
 
 def conversations(record: Mapping[str, Any], options: PairOptions) -> Split | str:
     """The prompt and the two answers of a record; the reason, as a count's name, where it has none."""
-    chosen, rejected = record.get(options.chosen), record.get(options.rejected)
+    columns = (options.chosen, options.rejected) if options.chosen and options.rejected else answers(record)
+    chosen, rejected = (record.get(column) for column in columns)
     prompt = _prompt(record, options)
     if isinstance(chosen, str) and isinstance(rejected, str):
         return _of_texts(prompt, chosen, rejected, record)
@@ -120,6 +138,11 @@ def conversations(record: Mapping[str, Any], options: PairOptions) -> Split | st
     if not is_prompt(whole[0][:-1]):
         return "pairs_with_unusable_prompts"
     return Split(named, whole[0][:-1], whole[0][-1]["content"], whole[1][-1]["content"])
+
+
+def answers(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The columns of the two answers; the usual ones where a record has none that are known."""
+    return next((pair for pair in ANSWER_COLUMNS if _has(record, *pair)), ANSWER_COLUMNS[0])
 
 
 def _prompt(record: Mapping[str, Any], options: PairOptions) -> Any:
@@ -212,7 +235,7 @@ def _has(record: Mapping[str, Any], *columns: str) -> bool:
 
 def is_pair(record: Mapping[str, Any]) -> bool:
     """Whether a record has a chosen and a rejected answer; dialogues as HH-RLHF's are another layout."""
-    sides = record.get("chosen"), record.get("rejected")
+    sides = [record.get(column) for column in answers(record)]
     return None not in sides and not all(map(opens_dialogue, sides))
 
 
@@ -225,10 +248,7 @@ def is_tulu(record: Mapping[str, Any]) -> bool:
 
 def is_binarized(record: Mapping[str, Any]) -> bool:
     """Whether a record is of UltraFeedback in pairs."""
-    scored = _has(record, "score_chosen", "score_rejected") or _has(
-        record, "chosen-rating", "rejected-rating"
-    )
-    return is_pair(record) and scored
+    return is_pair(record) and any(_has(record, *columns) for columns in BINARIZED)
 
 
 def is_skywork(record: Mapping[str, Any]) -> bool:
