@@ -15,6 +15,7 @@ from karma_plugins.curriculum.card import Provenance, card, judge_versions
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.exporters import fresh
 from karma_plugins.hookspecs import hookimpl
+from karma_plugins.params import yaml
 from karma_plugins.texts import records
 from karma_plugins.texts.filters import languages
 
@@ -103,15 +104,11 @@ def _hashes(lock: Path) -> dict[str, str]:
 
 def _locked(lock: Path) -> dict[str, Any]:
     """The stages of dvc.lock; TableError where it is not what DVC writes."""
-    import yaml
-
     cure = "Mend it, or make it again with `dvc commit`."
     try:
-        document = yaml.safe_load(lock.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise TableError(
-            f"{lock}: not readable as YAML ({' '.join(str(error).split())[:200]}). {cure}"
-        ) from error
+        document = yaml.read(lock)
+    except (OSError, yaml.YamlError) as error:
+        raise TableError(f"{lock}: not readable as YAML ({error}). {cure}") from error
     stages = document.get("stages") if isinstance(document, dict) else None
     usual = isinstance(stages, dict) and all(
         isinstance(stage, dict)
