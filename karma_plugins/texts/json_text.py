@@ -85,7 +85,9 @@ def readable(value: Any, counts: Counter[str]) -> Any:
     No UTF-8 file can hold half a character; JSON writes them as `\\ud83d`.
     """
     if isinstance(value, str):
-        counts[BROKEN] += not whole(value)
+        if whole(value):
+            return value
+        counts[BROKEN] += 1
         return mended(value)
     if isinstance(value, list):
         return [readable(inner, counts) for inner in value]

@@ -141,7 +141,7 @@ def checked(value: Any, where: str, counts: Counter[str] | None = None) -> Any:
     """The value with half characters replaced and counted, or TableError where there is no `counts`."""
     broken: Counter[str] = Counter() if counts is None else counts
     value = json_text.readable(value, broken)
-    if counts is None and broken:
+    if counts is None and broken[json_text.BROKEN]:
         raise TableError(
             f"{where}: half a character (a lone surrogate such as \\ud83d), which no UTF-8 text holds. {MEND}"
         )
