@@ -101,3 +101,54 @@ def test_many_odd_values_and_good_records_between(tmp_path: Path, name: str) -> 
         return
     made.write(tmp_path / "out")
     assert made.comparisons().height or made.judgements().height
+
+
+#: Why each importer of pairs drops a record; a record is dropped for one reason alone.
+DROPPED = {
+    "trl": (
+        "records_without_pair", "pairs_without_an_answer_at_the_end", "pairs_with_different_prompts",
+        "pairs_with_unusable_prompts", "pairs_without_common_prompt", "pairs_with_empty_answer",
+        "pairs_with_identical_answers",
+    ),
+    "hh-rlhf": (
+        "records_without_pair", "pairs_with_unbalanced_dialogue", "pairs_with_different_prompts",
+        "pairs_with_empty_answer", "pairs_with_identical_answers",
+    ),
+    "shp": (
+        "records_without_pair", "pairs_without_label", "pairs_with_empty_answer",
+        "pairs_with_identical_answers",
+    ),
+    "arena": ("records_without_pair", "pairs_with_different_prompts", "pairs_with_identical_answers"),
+    "helpsteer3": (
+        "records_without_usable_prompt", "records_without_response", "pairs_with_identical_answers",
+    ),
+    "unpaired": ("records_without_usable_prompt", "records_without_completion"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", DROPPED)
+def test_what_is_given_is_kept_or_dropped_for_a_reason(tmp_path: Path, name: str, seed: int) -> None:
+    """Records given = verdicts kept + verdicts repeated + records dropped by reason."""
+    kin = ("trl", "tulu3", "skywork", "ultrafeedback-binarized") if name == "trl" else (name,)
+    good = [record for layout in kin for record in SAMPLES[layout]]
+    rng = random.Random(seed)
+    records = [*good]
+    for _ in range(rng.randint(0, 80)):
+        record = copy.deepcopy(rng.choice(good))
+        for _ in range(rng.randint(0, 3)):
+            options = [path for path in places(record) if path]
+            if options:
+                record = changed(record, rng.choice(options), rng.choice([..., *ODD]))
+        records.append(record)
+    rng.shuffle(records)
+    made = attempt(name, records, tmp_path / "x.jsonl")
+    if isinstance(made, str):
+        assert "would both be named" in made
+        return
+    dropped = sum(made.counts[reason] for reason in DROPPED[name])
+    kept = made.comparisons().height
+    if name == "unpaired":
+        kept = made.judgements().height
+    repeated = sum(statuses["repeated"] for judge, statuses in made.judges.items() if judge != "score")
+    assert kept + repeated + dropped == len(records)

@@ -72,6 +72,10 @@ def _check(
             f"{places[row].where}: the answer is by model '{rows['model'][row]}', not '{model.name}'. "
             "Call the model so in section 'models', or keep its answers in a folder of their own."
         )
+    below = (rows["sample"] < 0).fill_null(False)
+    if below.any():
+        place = places[below.arg_max() or 0].where
+        raise TableError(f"{place}: 'sample' must be a number from 0. Number the answers to a prompt from 0.")
     twice = rows.select("prompt_id", "sample").is_duplicated()
     if twice.any():
         identity, sample = rows.filter(twice).select("prompt_id", "sample").row(0)

@@ -115,6 +115,10 @@ def test_a_wrong_row_stops_with_one_line(tmp_path, record, message):
 
 
 def test_a_wrong_table_stops_with_one_line(tmp_path):
+    odd = pl.DataFrame({"prompt_id": IDS, "text": IDS, "sample": [-1] * len(IDS)})
+    odd.write_parquet(tmp_path / "responses.parquet")
+    with pytest.raises(TableError, match="row 1: 'sample' must be a number from 0"):
+        recall(tmp_path)
     pl.DataFrame({"prompt_id": IDS, "txt": IDS}).write_parquet(tmp_path / "responses.parquet")
     with pytest.raises(TableError, match="column 'text' is missing. Did you mean 'txt'"):
         recall(tmp_path)
