@@ -113,8 +113,8 @@ def without_docstring(code: str) -> str:
 def test_its_importer_and_exporter_are_commands(site: Path, tmp_path: Path) -> None:
     (tmp_path / "questions.txt").write_text("What is 2 + 2?;4;5\nbroken\n")
     done = run(
-        site, "-m", "karma_plugins", "import", "demo-text", "questions.txt", "--separator", ";", "--out", "mine",
-        cwd=tmp_path,
+        site, "-m", "karma_plugins", "import", "demo-text", "questions.txt", "--separator", ";",
+        "--out", "mine", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "pairs 1" in done.stdout and "lines of another form 1" in done.stdout
