@@ -396,7 +396,7 @@ class Judge(Plugin):
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
-    keeps its own work; it is then asked about everything in one call.
+    keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
@@ -433,9 +433,8 @@ class Objective(Plugin):
 class Tables:
     """A pipeline's data as an exporter may take it: `read(name)` gives a table that a stage wrote.
 
-    Names: `pairs`, `prompts`, `responses`, `rewards`, `judgements`, `comparisons`, `bias`. A table that is
-    not
-    there is a TableError that says which stage writes it.
+    Names: `pairs`, `prompts`, `responses`, `judgements`, `comparisons`, `rewards`, `judges`, `bias`. A table
+    that is not there is a TableError that says which stage writes it.
     """
 
     read: Callable[[str], pl.DataFrame]

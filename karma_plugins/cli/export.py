@@ -64,23 +64,26 @@ def _read(name: str, pairs: Path, data: Path) -> pl.DataFrame:
     from karma_plugins.curriculum import dataset
     from karma_plugins.errors import TableError
 
-    judge = data / "judge"
+    jury = data / "jury"
     places = {
         "pairs": (pairs / dataset.TRAIN, schemas.PAIRS),
         "prompts": (data / "prompts.parquet", schemas.PROMPTS),
-        "rewards": (judge / "rewards.parquet", schemas.REWARDS),
-        "judgements": (judge / "judgements.parquet", schemas.JUDGEMENTS),
-        "comparisons": (judge / "comparisons.parquet", schemas.COMPARISONS),
-        "bias": (judge / "bias.parquet", schemas.BIAS),
+        "rewards": (jury / "rewards.parquet", schemas.REWARDS),
+        "judges": (jury / "judges.parquet", schemas.JUDGES),
+        "bias": (jury / "bias.parquet", schemas.BIAS),
     }
-    if name == "responses":
-        files = sorted((data / "responses").glob("*.parquet"))
+    parts = {
+        "responses": ("responses/*.parquet", schemas.RESPONSES),
+        "judgements": ("verdicts/*/judgements.parquet", schemas.JUDGEMENTS),
+        "comparisons": ("verdicts/*/comparisons.parquet", schemas.COMPARISONS),
+    }
+    if name in parts:
+        pattern, schema = parts[name]
+        files = sorted(data.glob(pattern))
         if not files:
-            raise TableError(f"{data / 'responses'}: no table of responses. Run `dvc repro generate`.")
-        return tables.read_all(files, schemas.RESPONSES)
+            raise TableError(f"{data / pattern}: no table {name}. Run `dvc repro`.")
+        return tables.read_all(files, schema)
     if name not in places:
-        raise TableError(
-            f"no table '{name}' can be exported. There are: {', '.join([*places, 'responses'])}."
-        )
+        raise TableError(f"no table '{name}' can be exported. There are: {', '.join([*places, *parts])}.")
     path, schema = places[name]
     return tables.read(path, schema)

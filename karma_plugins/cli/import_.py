@@ -77,7 +77,7 @@ def _import(name: str, plugin: Any, sources: Sequence[Path], out: Path, values: 
     if (out / "models.yaml").is_file():
         say(f"Paste {out / 'models.yaml'} into params.yaml; report: {out / 'report.json'}.")
     else:
-        say(f"Name {out} as the folder of a judge with plugin 'recorded'; report: {out / 'report.json'}.")
+        say(f"Judges with `plugin: recorded, reads: {out}` say this again; report: {out / 'report.json'}.")
 
 
 def _first_paragraph(plugin: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from karma_plugins.texts.references import accepted
 
 CASE = "case"
 FENCE = "```"
+#: One block of thoughts that a reply may open with; where the chat template opened it, it is only closed.
+#: In what is judged these marks are broken (see `quotation`), so no answer can open or close one.
+THINKING = re.compile(
+    r"\A(?:<think>)?(?:(?!</?think>).)*</think>|\A(?:\[THINK\])?(?:(?!\[/?THINK\]).)*\[/THINK\]", re.DOTALL
+)
 
 
 class LlmOptions(Options):
@@ -106,13 +112,14 @@ def _mean(
 def reply_object(reply: Completion, case: str, keys: Sequence[str]) -> Mapping[str, Any]:
     """The one JSON object that a whole reply must be, with exactly these keys and its question's case number.
 
-    Raises UnreadableError. A reply that repeats an answer can't pass: no answer holds its own case number.
+    It may open with one block of thoughts. Raises UnreadableError. A reply that repeats an answer can't pass:
+    no answer holds its own case number.
     """
     if reply.text is None:
         raise UnreadableError(reply.error or "no reply")
     if reply.finish_reason == "length":
         raise UnreadableError("the reply was cut off")
-    text = reply.text.strip()
+    text = THINKING.sub("", reply.text.strip(), count=1).strip()
     if text.startswith(FENCE) and text.endswith(FENCE) and len(text) > 2 * len(FENCE):
         text = text[len(FENCE) : -len(FENCE)].removeprefix("json").strip()
     if not text:

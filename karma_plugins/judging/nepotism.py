@@ -62,7 +62,7 @@ def closeness(votes: Ballot, kinship: pl.DataFrame | None, kin_to: Mapping[str, 
         relative = kin_to[judge]
         if relative not in names:
             hint = did_you_mean(relative, names)
-            raise ParamsError(f"judge.judges.{judge}.kin_to: no candidate is called '{relative}'.{hint}")
+            raise ParamsError(f"jury.kin_to.{judge}: no candidate is called '{relative}'.{hint}")
         near = {m: known.get((min(m, relative), max(m, relative))) for m in names} | {relative: 1.0}
         found[:, j] = models.replace_strict(near, return_dtype=pl.Float64).fill_null(np.nan).to_numpy()
     return found

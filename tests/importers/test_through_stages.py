@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 
 from karma_plugins import tables
@@ -31,7 +32,8 @@ def pairs(
             "profile": {"profiler": "recorded"},
             "kinship": {"metric": "capability"},
             "generate": {"samples": 1},
-            "judge": {"judges": {judge: {"plugin": "recorded"} for judge in judges}},
+            "judge": {"judges": {j: {"plugin": "recorded", "reads": "imported/verdicts"} for j in judges}},
+            "jury": {},
             "curriculum": curriculum,
         }
         commands = [
@@ -39,7 +41,8 @@ def pairs(
             *(f"python -m stages.profile {model}" for model in models),
             "python -m stages.kinship",
             *(f"python -m stages.generate {model}" for model in models),
-            "python -m stages.judge --recorded imported/verdicts",
+            *(f"python -m stages.judge {judge}" for judge in judges),
+            "python -m stages.jury",
             "python -m stages.curriculum",
         ]
         recorded_pipeline.run(commands, settings)
@@ -56,6 +59,7 @@ def completion(model: str, number: int, rating: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:judge 'honesty'")
 def test_ultrafeedback_pairs_kin_by_their_ratings(tmp_path: Path, repository: Path) -> None:
     """Models a and b are alike in all aspects, c is not; N/A leaves an answer without one of its judges."""
     ratings = {"a": (4, 5), "b": (5, 4), "c": (1, 1)}

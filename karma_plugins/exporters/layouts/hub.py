@@ -50,7 +50,7 @@ def write(tables: Tables, out: Path, options: HubOptions) -> str:
     by_id = pairs.unique("prompt_id").sort("prompt_id")  # ids are hashes: the first are as good as drawn
     provenance = Provenance(
         hashes=_hashes(options.lock),
-        judges=judge_versions(tables.read("judgements"), tables.read("comparisons")),
+        judges=judge_versions(tables.read("judges")),
         bias=tables.read("bias"),
         licences=licences,
         languages=languages(by_id["prompt"].list.last().struct.field("content")),

@@ -78,11 +78,13 @@ def _score(found: Mapping[str, Any], aspects: Sequence[str]) -> float:
     ratings = []
     for aspect in aspects:
         rating = found[aspect]
-        if isinstance(rating, bool) or not isinstance(rating, int) or not LOWEST <= rating <= HIGHEST:
+        # 4.0 is an integer to a JSON schema, and what some servers write.
+        whole = isinstance(rating, int | float) and not isinstance(rating, bool) and rating == rating // 1
+        if not whole or not LOWEST <= rating <= HIGHEST:
             raise llm.UnreadableError(
                 f"the rating of '{aspect}' is no whole number from {LOWEST} to {HIGHEST}"
             )
-        ratings.append((rating - LOWEST) / (HIGHEST - LOWEST))
+        ratings.append((float(rating) - LOWEST) / (HIGHEST - LOWEST))
     return sum(ratings) / len(ratings)
 
 
