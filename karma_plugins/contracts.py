@@ -434,6 +434,48 @@ class Objective(Plugin):
     train: Callable[[TrainingJob, Any], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A pipeline's data as an exporter may take it: `read(name)` gives a table that a stage wrote.
+
+    Names: `pairs`, `prompts`, `responses`, `judgements`, `comparisons`, `rewards`, `judges`, `bias`. A table
+    that is not there is a TableError that says which stage writes it.
+    """
+
+    read: Callable[[str], pl.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importer(Plugin):
+    """Reads a data set of others: `read(sources, options)` gives a folder to write.
+
+    `sources` are the files or folders that were named, two halves of one source for instance; what comes back
+    has methods `write(out)` and `report()`, such as `RecordedFolder` of `karma_plugins.importers`, which
+    gathers prompts, answers and verdicts. `summary` is one line for `karma import --help`.
+    `recognises(record)`, where given, says whether a record (a mapping, as JSON or parquet has it) is of this
+    layout; `karma import auto` asks all of them. `general` marks a layout that many records are of: one that
+    is not general is preferred.
+    """
+
+    read: Callable[[Sequence[Path], Any], Any]
+    summary: str = ""
+    recognises: Callable[[Mapping[str, Any]], bool] | None = None
+    general: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter(Plugin):
+    """Writes the preference data in another layout: `write(tables, out, options)`.
+
+    `out` is a file or folder that is not there yet, or an empty folder; what comes back is a line or more
+    that
+    say what was written and what to do with it. `summary` is one line for `karma export --help`.
+    """
+
+    write: Callable[[Tables, Path, Any], str]
+    summary: str = ""
+
+
 #: The kinds, by the name that hooks, `karma plugins` and messages use.
 KINDS: Mapping[str, type[Plugin]] = {
     "profilers": Profiler,
@@ -442,4 +484,6 @@ KINDS: Mapping[str, type[Plugin]] = {
     "judges": Judge,
     "pairings": Pairing,
     "objectives": Objective,
+    "importers": Importer,
+    "exporters": Exporter,
 }

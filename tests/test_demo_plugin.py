@@ -97,6 +97,8 @@ def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
     tests = (demo / "tests" / "test_demo.py").read_text(encoding="utf-8").replace("  # noqa: RUF012", "")
     assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
     assert squeezed(without_docstring(code)) in squeezed(blocks["python"])
+    for file in ("src/karma_demo/data.py", "tests/test_data.py"):
+        assert squeezed(without_docstring((demo / file).read_text())) in squeezed(blocks["python"])
     assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])
 
 
@@ -106,3 +108,15 @@ def squeezed(text: str) -> str:
 
 def without_docstring(code: str) -> str:
     return code.split('"""', 2)[2]
+
+
+def test_its_importer_and_exporter_are_commands(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "questions.txt").write_text("What is 2 + 2?;4;5\nbroken\n")
+    done = run(
+        site, "-m", "karma_plugins", "import", "demo-text", "questions.txt", "--separator", ";",
+        "--out", "mine", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pairs 1" in done.stdout and "lines of another form 1" in done.stdout
+    helped = run(site, "-m", "karma_plugins", "export", "demo-text", "--help", cwd=tmp_path)
+    assert "--separator" in helped.stdout and "the chosen answer and the rejected one" in helped.stdout

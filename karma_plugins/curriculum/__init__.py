@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from karma_plugins.curriculum import candidates, caps, target
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints, judged
 from karma_plugins.curriculum.candidates import KinshipLookup, Pairs
 from karma_plugins.curriculum.difficulty import arrange, difficulty
-from karma_plugins.curriculum.report import report, why_empty
+from karma_plugins.curriculum.report import chance_order, report, why_empty
 from karma_plugins.errors import EmptyResultError, ParamsError, PluginError
 from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
@@ -83,10 +84,12 @@ def build(
     if not len(kept.pairs):
         raise EmptyResultError(why_empty(answers, dropped))
     pairs = _with_texts(_ordered(kept, settings), responses)
-    told = report(pairs, answers, dropped)
+    if settings.order != "shuffled" and (remark := chance_order(pairs)) is not None:
+        warnings.warn(f"curriculum: {remark}", stacklevel=2)
+    card = report(pairs, answers, dropped)
     if (stands := target.standing(pairs, kinship, settings.target)) is not None:
-        told["target"] = stands
-    return Curriculum(pairs, told)
+        card["target"] = stands
+    return Curriculum(pairs, card)
 
 
 def scoring_judges(settings: CurriculumSection, judges: pl.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.curriculum import Curriculum, target
+from karma_plugins.curriculum.report import chance_order
 from karma_plugins.params import CurriculumSection, yaml
 from karma_plugins.texts.filters import QUANTILES
 
@@ -85,7 +86,7 @@ def card(
         "## Models\n\n" + _models(pairs),
         "## Distributions\n\n" + _quantiles(report) + "\n" + _histograms(pairs),
         "## Texts\n\n" + _texts(report, provenance),
-        "## Order\n\n" + _order(report, settings),
+        "## Order\n\n" + _order(pairs, report, settings),
         "## Judges\n\n" + _judges(provenance),
         "## Licences\n\n" + _licences(settings, provenance),
         "## Hashes\n\n" + _hashes(provenance),
@@ -181,7 +182,7 @@ def _texts(report: Mapping[str, Any], provenance: Provenance) -> str:
     return _table(head, rows) + told
 
 
-def _order(report: Mapping[str, Any], settings: CurriculumSection) -> str:
+def _order(pairs: pl.DataFrame, report: Mapping[str, Any], settings: CurriculumSection) -> str:
     weights = ", ".join(
         f"{name} {weight:g}" for name, weight in sorted(settings.difficulty.items()) if weight
     )
@@ -190,6 +191,8 @@ def _order(report: Mapping[str, Any], settings: CurriculumSection) -> str:
         "margin, near kin, "
         "disagreeing judges and a complex prompt make a pair difficult.\n\n"
     )
+    if (remark := chance_order(pairs)) is not None:
+        text += f"{remark}\n\n"
     return text + _table(["phase", "pairs"], report["phases"].items())
 
 
@@ -199,8 +202,23 @@ def _judges(provenance: Provenance) -> str:
     text = _table(["judge", "version"], sorted(provenance.judges.items()))
     if provenance.bias is not None and provenance.bias.height:
         rows = [[_number(value) for value in row] for row in provenance.bias.rows()]
+        text += _opposite(provenance.bias)
         text += "\nTheir measured biases:\n\n" + _table(provenance.bias.columns, rows)
     return text
+
+
+def _opposite(bias: pl.DataFrame) -> str:
+    """How often each two judges prefer the other of two answers, such as a label and a score."""
+    if not {"measure", "judge", "detail", "value", "n"} <= set(bias.columns):
+        return ""
+    rows = bias.filter(pl.col("measure") == "opposite_order", pl.col("value").is_not_null())
+    lines = [
+        f"- `{row['judge']}` and `{row['detail']}` prefer opposite answers in {row['value']:.1%} "
+        f"of {row['n']} pairs "
+        "that both decide"
+        for row in rows.iter_rows(named=True)
+    ]
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _licences(settings: CurriculumSection, provenance: Provenance) -> str:

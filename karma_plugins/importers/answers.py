@@ -17,8 +17,8 @@ from typing import Any
 import polars as pl
 
 from karma_plugins.errors import TableError
-from karma_plugins.importers import records
 from karma_plugins.schemas import RESPONSES
+from karma_plugins.texts import records
 
 #: What the columns are called in the world, the first that is there counts.
 NAMES: Mapping[str, Sequence[str]] = {
@@ -97,7 +97,7 @@ def _homes(path: Path) -> list[Path]:
 def _outputs(home: Path, found: Answers) -> pl.DataFrame:
     """One model's answers in AlpacaEval's form."""
     rows = []
-    for record in records.load(home / OUTPUTS):
+    for record in records.load(home / OUTPUTS, counts=found.counts):
         prompt, text = record.get("instruction"), record.get("output")
         if isinstance(prompt, str):
             rows.append((prompt, home.name, text if isinstance(text, str) else None))
@@ -109,18 +109,13 @@ def _outputs(home: Path, found: Answers) -> pl.DataFrame:
 def _file(path: Path) -> pl.DataFrame:
     """A file's records as columns prompt, model and text."""
     if path.suffix == ".parquet":
-        return _named(pl.read_parquet(path), path)
-    if path.suffix == ".csv":
-        try:
-            return _named(pl.read_csv(path, infer_schema=False), path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableError(f"{path}: not readable as CSV ({str(error).splitlines()[0]}).") from error
+        return _named(records.parquet_table(path), path)
     rows = list(_records(path))
     return pl.DataFrame(rows, schema=dict.fromkeys(NAMES, pl.String), orient="row")
 
 
 def _records(path: Path) -> Iterator[tuple[str | None, str | None, str | None]]:
-    for where, record in records.read(path):
+    for where, record in records.read(path, counts=Counter()):
         names = _columns(list(record))
         if names is None:
             raise TableError(f"{where}: {_lacking(list(record))}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from karma_plugins.judging import yardsticks
+from karma_plugins.judging.agreement import opinions, preferences
 from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
 from karma_plugins.judging.nepotism import Favour
 from karma_plugins.schemas import BIAS
@@ -57,7 +58,7 @@ def report(
     """
     speaking = {name: settled[name] for name in by_pairs}
     unlike = yardsticks.apart(votes, speaking, aligned=aligned)
-    habits = [*unspoken(tally), *agreement(votes, settled, unlike)]
+    habits = [*unspoken(tally), *agreement(votes, settled, unlike), *opposite_orders(votes, settled)]
     if unlike:
         n = rewards.filter(pl.col("n_judges") > 1).height
         habits.append(Habit("disagreement", None, None, None, n, reason=yardsticks.APART))
@@ -154,6 +155,20 @@ def agreement(
             value = cohen_kappa(*sides)
             reason = "both judges always say the same" if value is None else None
             habits.append(Habit("cohen_kappa", one, other, value, shared.height, reason=reason))
+    return habits
+
+
+def opposite_orders(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
+    """How often two judges, one of which compares, prefer opposite answers, such as a label and a score."""
+    habits = []
+    for one, other in combinations(opinions(votes, settled), 2):
+        if not (one.compares or other.compares):
+            continue
+        prompt, p, q = preferences(one, other, votes)
+        decided = (p != 0.5) & (q != 0.5)
+        opposite = ((p > 0.5) != (q > 0.5))[decided]
+        habit = _share("opposite_order", one.judge, opposite, prompt[decided], fair=0.0)
+        habits.append(replace(habit, detail=other.judge))
     return habits
 
 

@@ -18,6 +18,7 @@ from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import quoted
 from karma_plugins.judging.templates import Form
 from karma_plugins.requesting.spending import Limits, Usage, expected
+from karma_plugins.texts.references import accepted
 
 CASE = "case"
 FENCE = "```"
@@ -158,7 +159,9 @@ def conversation(answer: Answer) -> str:
 
 def reference(answer: Answer, case: str) -> str:
     """The known answer, quoted; empty where there is none."""
-    return "" if not answer.reference else quoted("KNOWN CORRECT ANSWER", answer.reference, case)
+    if not answer.reference:
+        return ""
+    return quoted("KNOWN CORRECT ANSWER", "\nor\n".join(accepted(answer.reference)), case)
 
 
 def reads(form: Form, options: LlmOptions) -> list[Path]:

@@ -32,6 +32,11 @@ BUILT_INS = {
     ),
     "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin", "delta"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
+    "importers.layouts": (
+        "alpaca_eval", "argilla", "arena", "hh_rlhf", "helpsteer", "label_studio", "nectar", "open_assistant",
+        "pairs", "shp", "ultrafeedback", "unpaired",
+    ),
+    "exporters.layouts": ("argilla", "hub", "jsonl", "label_studio", "trl"),
 }  # fmt: skip
 
 
