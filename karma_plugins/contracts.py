@@ -229,9 +229,9 @@ class Profile:
 class Evidence:
     """What a kinship metric may look at, for all models at once.
 
-    `scores` and `items` are the profiles of all models, `responses` their answers where the stage was given
-    any,
-    `models` the candidates in order of their names; `seed` is for the bootstrap.
+    `scores` and `items` are the profiles of all models, `responses` their answers and `prompts` what was
+    asked where the stage was given any, `models` the candidates in order of their names; `seed` is for the
+    bootstrap.
     `measure(name)` gives the finished rows of another metric, for blends.
     """
 
@@ -241,18 +241,23 @@ class Evidence:
     responses: pl.DataFrame | None = None
     seed: int = 0
     measure: Callable[[str], pl.DataFrame] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PairingContext:
     """What a pairing may look at beside the candidate pairs: the acting rows of the kinship table and a seed.
 
-    `target` is the candidate that will be trained, where params name one.
+    `kinship` holds the acting metric's rows, overall or of competencies, `measured` those of all metrics,
+    `scores` the profiles (table `scores`) where the stage was given any. `target` is the candidate that will
+    be trained, where params name one.
     """
 
     kinship: pl.DataFrame
     seed: int = 0
     target: str | None = None
+    measured: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
 
 
 class LoraSettings(Options):
@@ -396,7 +401,7 @@ class Judge(Plugin):
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
-    keeps its own work; it is then asked about everything in one call.
+    keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
@@ -429,6 +434,48 @@ class Objective(Plugin):
     train: Callable[[TrainingJob, Any], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A pipeline's data as an exporter may take it: `read(name)` gives a table that a stage wrote.
+
+    Names: `pairs`, `prompts`, `responses`, `judgements`, `comparisons`, `rewards`, `judges`, `bias`. A table
+    that is not there is a TableError that says which stage writes it.
+    """
+
+    read: Callable[[str], pl.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importer(Plugin):
+    """Reads a data set of others: `read(sources, options)` gives a folder to write.
+
+    `sources` are the files or folders that were named, two halves of one source for instance; what comes back
+    has methods `write(out)` and `report()`, such as `RecordedFolder` of `karma_plugins.importers`, which
+    gathers prompts, answers and verdicts. `summary` is one line for `karma import --help`.
+    `recognises(record)`, where given, says whether a record (a mapping, as JSON or parquet has it) is of this
+    layout; `karma import auto` asks all of them. `general` marks a layout that many records are of: one that
+    is not general is preferred.
+    """
+
+    read: Callable[[Sequence[Path], Any], Any]
+    summary: str = ""
+    recognises: Callable[[Mapping[str, Any]], bool] | None = None
+    general: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter(Plugin):
+    """Writes the preference data in another layout: `write(tables, out, options)`.
+
+    `out` is a file or folder that is not there yet, or an empty folder; what comes back is a line or more
+    that
+    say what was written and what to do with it. `summary` is one line for `karma export --help`.
+    """
+
+    write: Callable[[Tables, Path, Any], str]
+    summary: str = ""
+
+
 #: The kinds, by the name that hooks, `karma plugins` and messages use.
 KINDS: Mapping[str, type[Plugin]] = {
     "profilers": Profiler,
@@ -437,4 +484,6 @@ KINDS: Mapping[str, type[Plugin]] = {
     "judges": Judge,
     "pairings": Pairing,
     "objectives": Objective,
+    "importers": Importer,
+    "exporters": Exporter,
 }

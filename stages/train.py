@@ -32,7 +32,9 @@ def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> No
         trained = training.train(
             tables.read(pairs / dataset.TRAIN, schemas.PAIRS), base, objective, settings,
             output=out, checkpoints=karma_folder() / "train", report=run.progress,
-            judges=panel(jurors, where=f"train.objectives.{settings.objective}.reward.judges"),
+            judges=panel(
+                jurors, settings.reward_weights, where=f"train.objectives.{settings.objective}.reward.judges"
+            ),
             prompts=tables.read(prompts, schemas.PROMPTS) if jurors else None,
         )  # fmt: skip
         if not processes.is_first():

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from karma_plugins.contracts import Answer, Panel, Verdict
-from karma_plugins.errors import EmptyResultError, ParamsError
-from karma_plugins.judging.hearing import verdicts
+from karma_plugins.errors import EmptyResultError, ParamsError, did_you_mean
+from karma_plugins.judging.verdicts import checked
 from karma_plugins.models import fingerprint
 from karma_plugins.registry import Juror
 from karma_plugins.registry.lock import plugin_digest
 from karma_plugins.runtime.shards import key
 
 
-def panel(jurors: Sequence[Juror], *, where: str) -> Panel | None:
-    """The judges as one: each answer gets the mean of their scores, by their weights, in [0, 1].
+def panel(jurors: Sequence[Juror], weights: Mapping[str, float], *, where: str) -> Panel | None:
+    """The judges as one: each answer gets the mean of their scores in [0, 1], by `weights` (1 where none).
 
     A judge that fails on an answer, or skips it, has no part in its score; where all do, the verdict has the
     first one's reason. Null for no judge. Raises ParamsError for one that does not score answers one by one,
@@ -29,12 +29,18 @@ def panel(jurors: Sequence[Juror], *, where: str) -> Panel | None:
                 f"params.yaml, {where}.{juror.judge.name}: this judge does not score answers one by one, so "
                 "it is no reward. Name one that scores, such as reference or reward-model."
             )
-    voting = [juror for juror in jurors if juror.weight > 0]
+    names = [juror.judge.name for juror in jurors]
+    if strange := sorted(set(weights) - set(names)):
+        raise ParamsError(
+            f"params.yaml, {where}: a weight is given to '{strange[0]}', which is no judge there."
+            f"{did_you_mean(strange[0], names)}"
+        )
+    voting = [(weight, juror) for juror in jurors if (weight := weights.get(juror.judge.name, 1.0)) > 0]
     if not voting:
         raise ParamsError(f"params.yaml, {where}: all weights are 0. Give a judge a weight.")
 
     def score(answers: Sequence[Answer]) -> list[Verdict]:
-        votes = [(juror.weight, _heard(juror, answers, where)) for juror in voting]
+        votes = [(weight, _heard(juror, answers, where)) for weight, juror in voting]
         return [_mean([(weight, row[i]) for weight, row in votes]) for i in range(len(answers))]
 
     return Panel(score, _key(voting))
@@ -42,7 +48,7 @@ def panel(jurors: Sequence[Juror], *, where: str) -> Panel | None:
 
 def _heard(juror: Juror, answers: Sequence[Answer], where: str) -> list[Verdict]:
     judge, ask = juror.judge, juror.judge.plugin.score
-    row = [] if ask is None else verdicts(ask, answers, judge.options)  # `panel` lets none in without
+    row = [] if ask is None else checked(ask, answers, judge.options)  # `panel` lets none in without
     if row and all(verdict.status == "failed" for verdict in row):
         raise EmptyResultError(
             f"{where}.{judge.name}: the judge failed on all of {len(row)} answers: {row[0].reason}."
@@ -50,12 +56,12 @@ def _heard(juror: Juror, answers: Sequence[Answer], where: str) -> list[Verdict]
     return row
 
 
-def _key(jurors: Sequence[Juror]) -> str:
+def _key(voting: Sequence[tuple[float, Juror]]) -> str:
     """The judges' code, options, weights and files."""
     parts: list[object] = []
-    for juror in jurors:
+    for weight, juror in voting:
         judge = juror.judge
-        parts += [judge.name, judge.version, juror.weight, judge.options.model_dump_json()]
+        parts += [judge.name, judge.version, weight, judge.options.model_dump_json()]
         parts += [plugin_digest(judge.plugin, judge.origin), *(fingerprint(path) for path in judge.files)]
     return key(*parts)
 

@@ -78,7 +78,8 @@ def check_finite(what: str, named: Iterable[tuple[str, Any]]) -> None:
 
 def tensors(model: nn.Module) -> Iterable[tuple[str, Any]]:
     """Parameters, and the buffers that are saved with them."""
-    return model.state_dict().items()
+    named: dict[str, Any] = model.state_dict()
+    return named.items()
 
 
 def count(names: Sequence[str]) -> str:

@@ -23,14 +23,20 @@ OURS = Origin("karma-plugins", __version__)
 BUILT_INS = {
     "profiling.profilers": ("lm_eval", "recorded"),
     "kinship.metrics": (
-        "capability", "capa", "error_consistency", "rare_errors", "weights", "answers", "blend",
+        "capability", "capa", "error_consistency", "rare_errors", "weights", "style", "answers", "blend",
     ),
     "generation.generators": ("transformers", "recorded", "endpoint"),
     "judging.judges": (
-        "reference", "recorded", "instructions", "reward_model", "likelihood", "llm_rubric", "llm_pairwise",
+        "reference", "competence", "recorded", "instructions", "reward_model", "likelihood", "llm_rubric",
+        "llm_pairwise",
     ),
-    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin"),
+    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin", "delta"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
+    "importers.layouts": (
+        "alpaca_eval", "argilla", "arena", "hh_rlhf", "helpsteer", "label_studio", "nectar", "open_assistant",
+        "pairs", "shp", "ultrafeedback", "unpaired",
+    ),
+    "exporters.layouts": ("argilla", "hub", "jsonl", "label_studio", "trl"),
 }  # fmt: skip
 
 

@@ -31,6 +31,9 @@ class RewardOptions(Options):
     judges: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="judges that score, with their options, as under judge.judges"
     )
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="weights of the judges' scores; 1 where none is given"
+    )
     epochs: float = Field(2.0, gt=0, description="passes of the reward model over all pairs")
     learning_rate: float | None = Field(
         None, gt=0, description="of the reward model; null: that of the policy"
