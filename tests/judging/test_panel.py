@@ -37,9 +37,10 @@ def test_a_judge_that_fails_on_everything_stops_though_others_speak():
     failing = juror("failing", lambda answers, options: [Verdict(None, "failed", "no server")] * len(answers))
     both = panel([failing, juror("well", lambda answers, options: [0.5, 0.5])], where="reward")
     with pytest.raises(
-        EmptyResultError, match=r"reward\.failing: the judge failed on all of 2 answers: no server"
+        EmptyResultError, match=r"reward\.failing: the judge failed on all of 32 answers: no server"
     ):
-        both.score(ANSWERS)
+        for _ in range(16):
+            both.score(ANSWERS)
 
 
 def test_what_is_no_reward_is_refused():
