@@ -12,7 +12,6 @@ from karma_plugins.registry import Juror
 from karma_plugins.registry.lock import plugin_digest
 from karma_plugins.runtime.shards import key
 
-
 #: Failures without one verdict, from the start on, after which a judge stops the stage.
 FAILURES = 32
 
@@ -22,8 +21,7 @@ def panel(jurors: Sequence[Juror], weights: Mapping[str, float], *, where: str) 
 
     A judge that fails on an answer, or skips it, has no part in its score; where all do, the verdict has the
     first one's reason. Null for no judge. Raises ParamsError for one that does not score answers one by one,
-    and when called EmptyResultError for one that only fails; `where` is the key in params that
-    names them.
+    and when called EmptyResultError for one that only fails; `where` is the key in params that names them.
     """
     if not jurors:
         return None
@@ -43,8 +41,10 @@ def panel(jurors: Sequence[Juror], weights: Mapping[str, float], *, where: str) 
     if not voting:
         raise ParamsError(f"params.yaml, {where}: all weights are 0. Give a judge a weight.")
 
+    failed: dict[str, int | None] = {juror.judge.name: 0 for _, juror in voting}
+
     def score(answers: Sequence[Answer]) -> list[Verdict]:
-        votes = [(weight, _heard(juror, answers, where)) for weight, juror in voting]
+        votes = [(weight, _heard(juror, answers, where, failed)) for weight, juror in voting]
         return [_mean([(weight, row[i]) for weight, row in votes]) for i in range(len(answers))]
 
     return Panel(score, _key(voting))
