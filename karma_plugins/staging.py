@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from karma_plugins import tracking
+from karma_plugins.project import OURS
 from karma_plugins.registry import Bound, lock, manager
 from karma_plugins.runtime import processes
 from karma_plugins.runtime.shards import ShardCache, karma_folder
@@ -38,10 +39,11 @@ def running(
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()
-    told = settings.model_dump(mode="json") | {f"plugin.{bound.name}": bound.version for bound in used}
+    told: dict[str, Any] = {stage: settings.model_dump(mode="json")}
+    told |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
         told["models"] = {item: entry.model_dump(mode="json")}
-    with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs) as run:
+    with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs, settings=OURS) as run:
         yield run
 
 
