@@ -9,6 +9,7 @@ import stat
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,10 +44,13 @@ class Objects:
         if "\n" in name:
             return None
         with self._lock:
-            process = self._running()
-            source, sink = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
-            sink.write(os.fsencode(name) + b"\n")
-            sink.flush()
+            try:
+                process = self._running()
+                source, sink = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
+                sink.write(os.fsencode(name) + b"\n")
+                sink.flush()
+            except (BrokenPipeError, FileNotFoundError):  # no repository of git's, or no git
+                return None
             header = source.readline().split()
             if len(header) != 3 or not header[2].isdigit():  # `NAME missing`, `NAME ambiguous`
                 return None
@@ -66,8 +70,9 @@ class Objects:
         if process := self._process:
             self._process = None
             for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+                with suppress(BrokenPipeError):
+                    if pipe:
+                        pipe.close()
             process.wait()
 
     def blob(self, oid: str) -> bytes | None:

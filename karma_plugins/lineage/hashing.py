@@ -137,7 +137,9 @@ def files_at(workspace: Path, rev: str | None) -> DVCFileSystem:
 
     open_repo(workspace)
     try:
-        return DVCFileSystem(str(workspace), rev=rev)
+        files = DVCFileSystem(str(workspace), rev=rev)
+        files.repo  # noqa: B018 - looks for the revision
+        return files
     except (NoSCMError, SCMError, DvcException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise LineageError(

@@ -88,6 +88,7 @@ class Reader:
         *,
         starting: bool = False,
     ) -> None:
+        from dvc.exceptions import DvcException
         from dvc.repo.index import Index
 
         repo._reset()  # what an earlier call read may have changed
@@ -97,7 +98,12 @@ class Reader:
         def fault(path: str, error: Exception) -> None:
             faults.append(f"{path}{where}: DVC can't read it: {_line(error)}")
 
-        self.index = Index.from_repo(repo, onerror=fault)
+        try:
+            self.index = Index.from_repo(repo, onerror=fault)
+        except DvcException:
+            raise
+        except Exception as error:  # odd files make DVC raise odd errors: a date in params.yaml a TypeError
+            raise LineageError(_line(error)) from error
         self.held: Held = AtCommit(workspace, revision.sha) if revision.sha else InWorkspace(workspace)
         self.comparer = Comparer(self, starting=starting)
         self.made = [

@@ -90,12 +90,12 @@ def _from_address(repo: Repo, address: str, version: str, target: Path) -> None:
     """Fetch what lies at an address, where its version there is the one that was read."""
     from dvc.exceptions import DvcException
     from dvc.fs import get_cloud_fs
+    from dvc_data.hashfile.meta import Meta
 
     try:
         cls, config, path = get_cloud_fs(repo.config, url=address)
         fs = cls(**config)
-        info = fs.info(path)
-        now = str(info.get(fs.PARAM_CHECKSUM) or "")
+        now = str(getattr(Meta.from_info(fs.info(path), fs.protocol), fs.PARAM_CHECKSUM) or "")
         if now.strip('"') != version.strip('"'):
             raise LineageError(f"{address}: its version is {now or 'unknown'} now, not {version}.")
         fs.get_file(path, str(target))

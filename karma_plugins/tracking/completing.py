@@ -16,10 +16,11 @@ from karma_plugins.lineage import LineageError, LockedPipeline, LockedStage, Set
 from karma_plugins.lineage.contents import Contents
 from karma_plugins.lineage.hashing import digest_of, shortened
 from karma_plugins.tracking import finished, history, refusing
+from karma_plugins.tracking.declared import models_of
 from karma_plugins.tracking.memory import Held
 from karma_plugins.tracking.models import link, log_read, made_by
 from karma_plugins.tracking.record import Record
-from karma_plugins.tracking.records import Earlier, record_of, record_of_rest, uid
+from karma_plugins.tracking.claimed import Earlier, record_of, record_of_rest, uid
 from karma_plugins.tracking.store import REFUSALS, Store
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class Session:
                 if run.name == stage.name and made <= {(d.path, d.digest) for d in run.outs}
             ]
             if same and not any(run.id in lacking for run in same):
+                if stage.current:
+                    self._check(stage, pipeline)
                 held.runs += 1
                 self._done.held += 1
             elif stage.current:
@@ -116,6 +119,13 @@ class Session:
             return None
         known = {run.data.tags.get("karma.uid", ""): run for run in children}
         return Work(pipeline, parent, todo, lacks_rest or (bool(rest) and UNFINISHED in tags), known)
+
+    def _check(self, stage: LockedStage, pipeline: LockedPipeline) -> None:
+        """What dvc.yaml says of models must be true also where the run is there."""
+        try:
+            models_of(stage.outs, stage, pipeline, self._settings)
+        except LineageError as error:
+            self._done.refused[stage.name] = str(error)
 
     def _stale(self, stage: LockedStage, pipeline: LockedPipeline, held: Held) -> None:
         where = f" at {pipeline.revision}" if pipeline.revision.sha else ""
@@ -202,7 +212,7 @@ class Session:
 
     def _finish(self, work: Work, held: Held) -> None:
         """Link the runs to the models that they read, end them, and show all of it on the pipeline's run."""
-        if work.parent is None:
+        if work.parent is None or UNFINISHED not in work.parent.data.tags:
             return
         parent = str(work.parent.info.run_id)
         for record, run_id, final, fresh in work.records:

@@ -39,8 +39,8 @@ def allowed(name: str) -> str:
 
 
 def changed(names: Mapping[str, object]) -> dict[str, str]:
-    """Tags that hold the original of every name that MLflow does not allow as it is."""
-    return {f"karma.name.{allowed(name)}"[:NAME]: name[:TAG] for name in names if allowed(name) != name}
+    """Tags that hold the original of every name that MLflow does not allow as it is; named like it."""
+    return {f"karma.name.{name}": name for name in names if allowed(name) != name}
 
 
 def tag(value: str) -> str:
