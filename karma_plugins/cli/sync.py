@@ -38,9 +38,9 @@ def command(
 ) -> None:
     """Deliver what waits on disk, and complete MLflow from dvc.yaml and dvc.lock.
 
-    Works in any DVC repository. Stages that DVC skipped or restored say nothing to MLflow by themselves. Reads
-    the workspace unless revisions are named. Doing it again changes nothing; what was cut off goes on where it
-    was. What MLflow refuses or DVC can't read is named at the end, with exit status 1; all else goes on.
+    Works in any DVC repository. Stages that DVC skipped or restored say nothing to MLflow by themselves.
+    Reads the workspace unless revisions are named. Doing it again changes nothing; what was cut off goes on
+    where it was. What MLflow refuses or DVC can't read is named at the end, with exit status 1; all else goes on.
     """
     from karma_plugins import lineage
     from karma_plugins.runtime.progress import progress
@@ -67,8 +67,8 @@ def command(
             for what, reason in done.refused.items()
         ]
         raise access.TrackingError(
-            f"{len(told)} set aside, all else is delivered: {'; '.join(told)[:4000]}. Correct them (a record in "
-            ".karma/spool: its record.json; or delete its folder to give it up) and run `karma sync` again."
+            f"{len(told)} set aside, all else is delivered: {'; '.join(told)[:4000]}. Correct them (a record "
+            "in .karma/spool: its record.json; or delete its folder to give it up) and run `karma sync` again."
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from karma_plugins.lineage.hashing import LineageError, dvc_hash, folder_hash
 from karma_plugins.lineage.held import Hashes
 from karma_plugins.lineage.listings import listed
-from karma_plugins.lineage.pipelines import makes
+from karma_plugins.lineage.pipelines import lies_in, makes
 
 if TYPE_CHECKING:
     from karma_plugins.lineage.reading import Reader
@@ -85,9 +85,9 @@ class Comparer:
         """The values of a params dependency as they are in the revision's file."""
         import dpath
 
-        values = self._reader.values(self._reader.path(dep))
+        values = dict(self._reader.values(self._reader.path(dep)))
         if not dep.params:
-            return dict(values)
+            return values
         now = {}
         for key in dep.params:
             with suppress(KeyError):
@@ -106,8 +106,7 @@ class Comparer:
         return bool(known) and claimed.value not in known
 
     def _overlapping(self, path: str) -> list[tuple[str, Any]]:
-        here = PurePosixPath(path)
-        return [(at, out) for at, out in self._outs if makes([PurePosixPath(at)], here)]
+        return [(at, out) for at, out in self._outs if makes([at], path)]
 
     def claims(self, path: str, hash_name: str) -> list[str]:
         """The hashes that a path has in this revision, by line ends; none where it can't be told."""
@@ -115,7 +114,7 @@ class Comparer:
         for at, out in around:
             if at == path:
                 return [str(out.hash_info.value)]
-            if PurePosixPath(path).is_relative_to(at):
+            if lies_in(path, at):
                 return self._inside(out, posixpath.relpath(path, at))
         files = self._git(path)
         if "" in files:
@@ -193,19 +192,18 @@ class Comparer:
         git's ids of what git holds, the hashes in .dvc files; of data that neither knows the hash in
         dvc.lock, or, as a stage starts, of its bytes.
         """
-        here = PurePosixPath(path)
-        made = [out for out in self._reader.made if makes([out], here)]
-        if any(here.is_relative_to(out) for out in made):
+        made = [out for out in self._reader.made if makes([out], path)]
+        if any(lies_in(path, out) for out in made):
             return ""
         parts = {
             name: oid
             for name, oid in self._git(path).items()
-            if not any((here / name if name else here).is_relative_to(out) for out in made)
+            if not any(lies_in(posixpath.join(path, name) if name else path, out) for out in made)
         }
         for out in self.tracked:
-            at = PurePosixPath(self._reader.path(out))
-            if makes([at], here):
-                within = posixpath.relpath(at, here) if at.is_relative_to(here) else "."
+            at = self._reader.path(out)
+            if makes([at], path):
+                within = posixpath.relpath(at, path) if lies_in(at, path) else "."
                 parts[f"{within} (dvc)"] = self._tracked_hash(out)
         if parts:
             return hashlib.sha1(json.dumps(sorted(parts.items())).encode(), usedforsecurity=False).hexdigest()

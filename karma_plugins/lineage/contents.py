@@ -1,4 +1,4 @@
-"""The bytes of small files that a pipeline names, such as metrics: from git, DVC's cache, remotes, workspace."""
+"""The bytes of small files that a pipeline names, such as metrics: from git, DVC's cache or a remote."""
 
 from __future__ import annotations
 

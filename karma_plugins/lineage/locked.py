@@ -74,8 +74,8 @@ class LockedStage:
 
     `params` have the names of params.yaml (`train.lr`), those of other files the file before them
     (`conf.json:lr`). `code` holds what the project's code file said then, by label: distribution, version,
-    digest. `stale` says in which ways command, params or data are not those of the revision: the stage ran for
-    another state.
+    digest. `stale` says in which ways command, params or data are not those of the revision: the stage ran
+    for another state.
     """
 
     name: str

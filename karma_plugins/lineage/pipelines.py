@@ -8,7 +8,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
 from karma_plugins.lineage.git import git
@@ -24,9 +24,9 @@ class Pipeline:
     """What decides a pipeline's results and is known when it starts.
 
     `state` digests what its stages are told to do, the values in params.yaml and every file and dependency
-    that no stage makes; at a clean commit it is decided by the commit alone. `params` are those of params.yaml
-    with flat keys (`judge.list`), and of other params files with the file before them (`conf.json:lr`);
-    `changed` holds the keys of params.yaml that differ from the last commit.
+    that no stage makes; at a clean commit it is decided by the commit alone. `params` are those of
+    params.yaml with flat keys (`judge.list`), and of other params files with the file before them
+    (`conf.json:lr`); `changed` holds the keys of params.yaml that differ from the last commit.
     """
 
     state: str
@@ -69,9 +69,14 @@ def described(
     return Pipeline(digest, params, changed if before else ())
 
 
-def makes(outs: Iterable[PurePath], path: PurePath) -> bool:
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; both from the root, in their shortest form."""
+    return folder == "." or path == folder or path.startswith(f"{folder}/")
+
+
+def makes(outs: Iterable[str], path: str) -> bool:
     """Whether a path is one of the outs, lies in one, or holds one."""
-    return any(path.is_relative_to(out) or out.is_relative_to(path) for out in outs)
+    return any(lies_in(path, out) or lies_in(out, path) for out in outs)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pipelines read by DVC's own index, in the workspace or at a commit, each stage checked for being current."""
+"""Pipelines read by DVC's own index, in the workspace or at a commit; stages checked for being current."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from karma_plugins.lineage import pipelines
@@ -106,16 +106,14 @@ class Reader:
             raise LineageError(_line(error)) from error
         self.held: Held = AtCommit(workspace, revision.sha) if revision.sha else InWorkspace(workspace)
         self.comparer = Comparer(self, starting=starting)
-        self.made = [
-            PurePosixPath(self.path(out)) for stage in self.index.stages if stage.cmd for out in stage.outs
-        ]
+        self.made = [self.path(out) for stage in self.index.stages if stage.cmd for out in stage.outs]
         self._locks: dict[str, Mapping[str, Any]] = {}
         self._values: dict[str, Mapping[str, Any]] = {}
 
     # --- places -------------------------------------------------------------------------------------------
 
     def path(self, data: Any) -> str:
-        """The path of a dependency or out from the root of the repository; an address, or a path elsewhere."""
+        """The path of data from the root of the repository; an address, or a path elsewhere."""
         if data.protocol == "local" and data.is_in_repo:
             return str(posixpath.relpath(data.fs_path, self.repo.root_dir))
         return str(data.def_path if data.protocol != "local" else data.fs_path)
@@ -203,7 +201,7 @@ class Reader:
         return pipelines.commit(self.workspace), int(1000 * files[0].stat().st_mtime)
 
     def _tops(self, folder: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Artifact, ...]]:
-        """Metrics, plots and artifacts that the folder's dvc.yaml names beside its stages, and outs of both."""
+        """Metrics, plots and artifacts that the folder's dvc.yaml names, beside its stages or in them."""
         outs = [out for stage in self.index.stages if self.folder(stage) == folder for out in stage.outs]
         metrics = [self.path(out) for out in outs if out.metric]
         plots = [self.path(out) for out in outs if out.plot]
@@ -234,7 +232,7 @@ class Reader:
 
     def _loose(self, path: str) -> LockedData | None:
         """What no stage makes, by a .dvc file's hash or that of git's own bytes."""
-        if pipelines.makes(self.made, PurePosixPath(path)):
+        if pipelines.makes(self.made, path):
             return None
         for out in self.comparer.tracked:
             if self.path(out) == path and out.hash_info:
@@ -338,17 +336,12 @@ class Reader:
 
     def _with_upstream(self, stages: list[Any]) -> list[Any]:
         """The stages and all whose outs they read, near or far."""
-        makers = [
-            (PurePosixPath(self.path(out)), stage)
-            for stage in self.index.stages
-            if stage.cmd
-            for out in stage.outs
-        ]
+        makers = [(self.path(out), stage) for stage in self.index.stages if stage.cmd for out in stage.outs]
         members = {id(stage): stage for stage in stages}
         waiting = list(stages)
         while waiting:
             for dep in waiting.pop().deps:
-                path = PurePosixPath(self.path(dep)) if dep.hash_name not in ("params", "dataset") else None
+                path = self.path(dep) if dep.hash_name not in ("params", "dataset") else None
                 for out, stage in makers if path else []:
                     if id(stage) not in members and pipelines.makes([out], path or out):
                         members[id(stage)] = stage

@@ -1,4 +1,4 @@
-"""The bytes behind a hash: from the workspace, DVC's cache, a DVC remote, git's history, or an import's source."""
+"""The bytes behind a hash: from the workspace, DVC's cache, a remote, git's history, an import's source."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from karma_plugins.lineage.graph import Datum, Made, ModelEntry, Origin, StageRun
 from karma_plugins.lineage.git import git
+from karma_plugins.lineage.graph import Datum, Made, ModelEntry, Origin, StageRun
 
 #: Params of one section of a run, above which the text tells their number alone.
 FOLDED: Final = 8

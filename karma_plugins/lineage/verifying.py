@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """What was compared: hashes, stages and files of data, the differences, and what could not be compared."""
+    """How many hashes of how many stages were compared, the differences, and what could not be compared."""
 
     hashes: int = 0
     stages: int = 0
@@ -43,7 +43,7 @@ def verify(folder: Path) -> Verified:
     """Compare data, params and commands of all stages and .dvc files with what is claimed of them.
 
     DVC's own memory of hashes is not asked: it takes a file of unchanged time and size as unchanged. As for
-    `dvc status`, the dependencies of a frozen stage do not count. Raises LineageError outside a DVC repository.
+    `dvc status`, the dependencies of a frozen stage do not count. Raises LineageError outside a repository.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
@@ -84,9 +84,7 @@ def _forget(repo: Repo) -> None:
         cache.state = StateNoop()
 
 
-def _of_data(
-    repo: Repo, stage: Any, data: Any, seen: dict[tuple[str, str], bool]
-) -> Iterator[Difference]:
+def _of_data(repo: Repo, stage: Any, data: Any, seen: dict[tuple[str, str], bool]) -> Iterator[Difference]:
     """How a dependency or out differs from its claim."""
     if data.hash_name == "params":
         for file, changes in data.status().items():
@@ -102,7 +100,9 @@ def _of_data(
         return
     if data.hash_name == "dataset" or data.protocol != "local":
         for what in data.workspace_status().values():
-            yield Difference(str(data.def_path), "changed", f"{what} since {stage.addressing} ran; `dvc repro`")
+            yield Difference(
+                str(data.def_path), "changed", f"{what} since {stage.addressing} ran; `dvc repro`"
+            )
         return
     claim = (str(data.fs_path), str(data.hash_info.value))
     if claim not in seen:
@@ -154,5 +154,3 @@ def _files(repo: Repo, folder: Path, hash_name: str) -> Iterator[tuple[str, str]
     """Every file under a folder that .dvcignore does not hide, with its hash."""
     for path in repo.dvcignore.find(repo.cache.local.fs, str(folder)):
         yield Path(path).relative_to(folder).as_posix(), file_hash(Path(path), hash_name)
-
-

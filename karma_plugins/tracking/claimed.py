@@ -17,7 +17,7 @@ from karma_plugins.tracking.record import Record
 
 
 class Earlier:
-    """Runs that reported as they went, by what they read and made: they are known again where it is restored."""
+    """Runs that reported as they went: they are known again where what they made is restored."""
 
     def __init__(self, runs: Iterable[StageRun]) -> None:
         self._runs: dict[str, list[StageRun]] = {}

@@ -16,11 +16,11 @@ from karma_plugins.lineage import LineageError, LockedPipeline, LockedStage, Set
 from karma_plugins.lineage.contents import Contents
 from karma_plugins.lineage.hashing import digest_of, shortened
 from karma_plugins.tracking import finished, history, refusing
+from karma_plugins.tracking.claimed import Earlier, record_of, record_of_rest, uid
 from karma_plugins.tracking.declared import models_of
 from karma_plugins.tracking.memory import Held
 from karma_plugins.tracking.models import link, log_read, made_by
 from karma_plugins.tracking.record import Record
-from karma_plugins.tracking.claimed import Earlier, record_of, record_of_rest, uid
 from karma_plugins.tracking.store import REFUSALS, Store
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ CONTEXTS: Final[tuple[Context, Context]] = ("input", "output")
 class Data:
     """A file or folder, by its path from the root of the repository, or an address, and its hash in dvc.lock.
 
-    The path is its name, so that no two data share one. `size` in bytes; `rows` and `columns` (in the words of
-    an MLflow signature) are those of a table, or of a folder whose tables all have the same ones. `notes` are
-    further tags of it as an input.
+    The path is its name, so that no two data share one. `size` in bytes; `rows` and `columns` (in the words
+    of an MLflow signature) are those of a table, or of a folder whose tables all have the same ones. `notes`
+    are further tags of it as an input.
     """
 
     name: str

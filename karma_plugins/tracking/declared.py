@@ -1,4 +1,4 @@
-"""What dvc.yaml says of a stage beside its data: which outs are metrics, plots and models, and what they hold."""
+"""What dvc.yaml says of a stage beside its data: its metrics, plots and models, and what they hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, LockedStage, Settings, flatten
 from karma_plugins.lineage.contents import Contents
-from karma_plugins.lineage.pipelines import makes, read_params
+from karma_plugins.lineage.pipelines import lies_in, makes, read_params
 from karma_plugins.tracking import names, tags
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Model, Record, numbers
@@ -30,10 +30,9 @@ STEPS: Final = "plots/metrics/"
 def data_of(paths: Iterable[str], outs: Iterable[LockedData]) -> list[LockedData]:
     """The data at paths that outs hold: the outs themselves where they lie at or in a path."""
     found: dict[str, LockedData] = {}
-    places = [PurePosixPath(path) for path in paths]
+    places = list(paths)
     for out in outs:
-        here = PurePosixPath(out.path)
-        if any(makes([here], place) for place in places):
+        if makes(places, out.path):
             found[out.path] = out
     return list(found.values())
 
@@ -41,7 +40,7 @@ def data_of(paths: Iterable[str], outs: Iterable[LockedData]) -> list[LockedData
 def files_at(
     paths: Iterable[str], outs: Iterable[LockedData], contents: Contents
 ) -> Iterator[LockedData | str]:
-    """The files of outs that lie at or below one of the paths; a path as text where nobody lists its folder."""
+    """The files of outs that lie at or below one of the paths; as text those of unlisted folders."""
     wanted = list(paths)
     for out in data_of(wanted, outs):
         files = contents.files(out)
@@ -49,8 +48,7 @@ def files_at(
             yield out.path
             continue
         for file in files:
-            here = PurePosixPath(file.path)
-            if any(here.is_relative_to(path) for path in wanted):
+            if any(lies_in(file.path, path) for path in wanted):
                 yield file
 
 
@@ -110,7 +108,7 @@ def write_plots(
 
 def _steps(path: str, data: bytes, at: int) -> list[Point]:
     """The points in a table of DVCLive's, under the name that its metrics.json has for them."""
-    before, found, within = path.partition(STEPS)
+    _, found, within = path.partition(STEPS)
     if not found or not path.endswith(".tsv"):
         return []
     rows = [line.split("\t") for line in data.decode(errors="replace").splitlines()]
@@ -163,7 +161,7 @@ def _registered(name: str, folder: str) -> str:
 
 
 def named_after(path: str, all_paths: Sequence[str]) -> str:
-    """A model's name: its file's without suffix, or the whole path where models of the pipeline share that."""
+    """A model's name: its file's without suffix, or the path where models of the pipeline share that."""
     stems = [names.plain(PurePosixPath(other).stem) for other in all_paths]
     own = names.plain(PurePosixPath(path).stem)
     return own if stems.count(own) < 2 else path

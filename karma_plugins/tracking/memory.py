@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(slots=True)
 class Held:
-    """What was told of a commit: stage runs that MLflow holds, stages left out, and digests that were nowhere."""
+    """What was told of a commit: runs that MLflow holds, stages left out, digests that were nowhere."""
 
     runs: int = 0
     stale: dict[str, str] = field(default_factory=dict)

@@ -119,7 +119,7 @@ class Store:
 
     def create(self, record: Record, parent: str, **more: str) -> str:
         """A new run of a record, with all its tags and no params yet."""
-        tags = {**record.tags, **names.changed(record.params | record.metrics), **more}
+        tags = {**record.tags, **names.changed({**record.params, **record.metrics}), **more}
         tags |= {f"data.{data.path}": data.short_digest[:8] for data in record.datasets}
         tags |= {"karma.role": "stage", "karma.stage": record.stage, "karma.uid": record.uid}
         tags |= {"karma.state": record.state, "mlflow.parentRunId": parent, "mlflow.source.name": record.name}

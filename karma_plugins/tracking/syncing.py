@@ -26,9 +26,9 @@ class Synced:
     """What `sync` did, in names of stages; `held` counts stage runs that MLflow held already.
 
     `stale` stages ran for another command, other params or data than the revision's, and are left to the
-    revision that they ran for: with the ways. `never` ran at all those of dvc.yaml that dvc.lock does not
-    hold. `bare` ones have metrics or plots that can't be read or are nowhere. `refused` holds what MLflow does
-    not take, and what can't be read, with the reasons.
+    revision that they ran for: with the ways. `never` holds those of dvc.yaml that dvc.lock does not.
+    `bare` ones have metrics or plots that can't be read or are nowhere. `refused` holds what MLflow does not
+    take, and what can't be read, with the reasons.
     """
 
     delivered: list[str] = field(default_factory=list)

@@ -12,6 +12,7 @@ from karma_plugins.tracking import history
 from karma_plugins.tracking.finding import find
 from karma_plugins.tracking.store import Store
 
+
 def trace(store: Store, what: str, root: Path) -> Lineage:
     """What `what` came from and what it became; TrackingError where nothing or several things fit it."""
     graph = history.graph(store)

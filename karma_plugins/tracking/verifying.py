@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlflow.entities import ViewType
 
-from karma_plugins.lineage import LockedPipeline, LockedStage
+from karma_plugins.lineage import Graph, LockedPipeline, LockedStage, StageRun
 from karma_plugins.lineage.hashing import shortened
 from karma_plugins.lineage.verifying import Difference
 from karma_plugins.tracking import history
@@ -45,7 +45,7 @@ def deleted(store: Store) -> set[str]:
     return {str(run.info.run_name) for run in runs}
 
 
-def _of_run(graph: history.Graph, run: history.StageRun, stage: LockedStage) -> list[Difference]:
+def _of_run(graph: Graph, run: StageRun, stage: LockedStage) -> list[Difference]:
     found = []
     claimed = {data.path: shortened(data.digest) for data in (*stage.deps, *stage.outs)}
     for datum in (*run.inputs, *run.outs):

@@ -36,8 +36,8 @@ FIT = """
     from karma_plugins import tracking
     from karma_plugins.project import OURS
 
-    with tracking.stage("fit", settings=OURS, item="small", params={"kind": {"a": 1}}, inputs=[Path("data/t.parquet")],
-                        outs=[Path("data/model"), Path("data/fit.json")]) as run:
+    with tracking.stage("fit", settings=OURS, item="small", params={"kind": {"a": 1}},
+                        inputs=[Path("data/t.parquet")], outs=[Path("data/model"), Path("data/fit.json")]) as run:
         Path("data/model/deep").mkdir(parents=True)
         Path("data/model/weights").write_text("weights")
         Path("data/model/deep/config").write_text("config")
@@ -86,7 +86,14 @@ def environment(**more: str) -> dict[str, str]:
     """The environment with tracking on and nothing of MLflow's but what is given."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    return {**env, "PATH": path, "KARMA_TRACKING": "on", "KARMA_TRACKING_WAIT": "120", "DVC_NO_ANALYTICS": "1", **more}
+    return {
+        **env,
+        "PATH": path,
+        "KARMA_TRACKING": "on",
+        "KARMA_TRACKING_WAIT": "120",
+        "DVC_NO_ANALYTICS": "1",
+        **more,
+    }
 
 
 def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:

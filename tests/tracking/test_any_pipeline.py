@@ -108,7 +108,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Project:
     project.write(
         {
             "raw.csv": "a,b\n1,2\n",
-            "params.yaml": "train: {lr: 2, depth: 3}\nlr: 4\nlong: %s\n" % json.dumps(list(range(1500))),
+            "params.yaml": f"train: {{lr: 2, depth: 3}}\nlr: 4\nlong: {json.dumps(list(range(1500)))}\n",
             "conf.json": '{"train": {"optimizer": "adam"}, "lr": 0.5}',
             "sub/tuned.toml": "k = 5\n",
             "vars.yaml": "items: [x, 'y']\n",
@@ -119,7 +119,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Project:
                 stages:
                   prepare:
                     desc: two files of one stem
-                    cmd: mkdir -p data && cp raw.csv data/raw.json && cp raw.csv data/a.csv && cp raw.csv a.csv
+                    cmd: >-
+                      mkdir -p data && cp raw.csv data/raw.json && cp raw.csv data/a.csv && cp raw.csv a.csv
                     deps: [raw.csv, "größe und raum.txt", extern.txt]
                     outs: [data/raw.json, data/a.csv, a.csv]
                   loop:
@@ -156,7 +157,10 @@ def rich(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Project:
                     outs: [prod/model.bin: {{type: model}}]
                     always_changed: true
                 metrics: [live/metrics.json, top.json]
-                plots: [live/plots/metrics, live/plots/images, {{own: {{x: step, y: {{live/plots/metrics/train/loss.tsv: loss}}}}}}]
+                plots:
+                  - live/plots/metrics
+                  - live/plots/images
+                  - own: {{x: step, y: {{live/plots/metrics/train/loss.tsv: loss}}}}
                 params: [conf.json]
                 artifacts:
                   best: {{path: models/two.bin, type: model, desc: the best, labels: [prod, latest]}}
@@ -229,7 +233,10 @@ def test_every_model_out_is_one_logged_model_named_after_it(rich: Project) -> No
     }  # fmt: skip
     assert models["models/two.pt"].tags["dvc.trained_on"] == "data/raw.json"
     best = rich.client.get_registered_model("best")
-    assert {alias: str(version) for alias, version in best.aliases.items()} == {"prod": "1", "label-latest": "1"}
+    assert {alias: str(version) for alias, version in best.aliases.items()} == {
+        "prod": "1",
+        "label-latest": "1",
+    }
     copied = rich.run("copied")  # of the same bytes as a model that it read
     assert [output.model_id for output in copied.outputs.model_outputs] == [models["prod/model.bin"].model_id]
 

@@ -25,7 +25,7 @@ def md5(data: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def legacy(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Project:
-    """A repository as DVC 2 left it: no `hash` in dvc.lock and .dvc files, its own cache and remote layout."""
+    """A repository as DVC 2 left it: no `hash` in dvc.lock and .dvc files, its own layout of the cache."""
     project = Project(tmp_path_factory.mktemp("legacy") / "legacy", database)
     windows, unix = b"a,b\r\n1,2\r\n", b"a,b\n1,2\n"
     listing = json.dumps([{"md5": md5(unix), "relpath": "part.csv"}]).encode()
@@ -35,7 +35,10 @@ def legacy(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Project:
             "raw.csv": windows,
             "raw.csv.dvc": f"outs:\n- md5: {md5(unix)}\n  size: {len(windows)}\n  path: raw.csv\n",
             "out/part.csv": windows,
-            "dvc.yaml": "stages:\n  s: {cmd: mkdir -p out && cp raw.csv out/part.csv, deps: [raw.csv], outs: [out]}\n",
+            "dvc.yaml": """
+                stages:
+                  s: {cmd: mkdir -p out && cp raw.csv out/part.csv, deps: [raw.csv], outs: [out]}
+            """,
             "dvc.lock": f"""
                 schema: '2.0'
                 stages:
@@ -236,7 +239,9 @@ def test_odd_files_are_read_or_one_clear_line(
         assert parent.data.params == {"größe": "1e-05", "a:at:b": '[1, {"c": null}]'}
 
 
-def test_odd_paths_are_told_in_one_line(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_odd_paths_are_told_in_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import mlflow
 
     project.write({"folder/.dvcignore": "x\n", "folder/a": "a\n"})
@@ -279,7 +284,12 @@ def test_branches_tags_commits_and_since_are_chosen(project: Project) -> None:
     project.write({"raw.txt": "three\n"})
     project.dvc("repro", "-q")
     project.commit("three")
-    for choice, count in ((("--all-tags",), 1), (("-a",), 2), (("--all-commits",), 3), (("--since", "v1"), 3)):
+    for choice, count in (
+        (("--all-tags",), 1),
+        (("-a",), 2),
+        (("--all-commits",), 3),
+        (("--since", "v1"), 3),
+    ):
         assert len(lineage.revisions(project.root, **_options(choice))) == count
     assert "neither a revision" in project.karma("sync", "--since", "no such day", status=1)
     project.karma("sync", "--all-commits")
@@ -354,7 +364,9 @@ def test_a_plugin_that_exits_when_imported_is_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_verify_in_a_mixed_repository_names_what_mlflow_was_never_told_of(project: Project) -> None:
-    project.write({"dvc.yaml": STAGES, "ours/dvc.yaml": STAGES.replace("first", "third"), "ours/raw.txt": "r\n"})
+    project.write(
+        {"dvc.yaml": STAGES, "ours/dvc.yaml": STAGES.replace("first", "third"), "ours/raw.txt": "r\n"}
+    )
     project.dvc("repro", "-q", "-R", ".")
     project.commit()
     assert "0 differences" in project.karma("verify")

@@ -266,7 +266,10 @@ def test_odd_names_values_and_files_reach_mlflow(copied: Path, monkeypatch: pyte
     assert child.data.metrics == {"accuracy": 0.5, "n": 2.0, "a/:dots:/b": 1.0}
     assert child.data.params == {"a:plus:b": "1", "a:star:b": "2", "x/:empty:/y/:empty:": "3", "größe": "4"}
     assert child.data.tags["karma.name.a:plus:b"] == "a+b"
-    assert {d.dataset.name for d in child.inputs.dataset_inputs} == {"data/odd.parquet", "data/broken.parquet"}
+    assert {d.dataset.name for d in child.inputs.dataset_inputs} == {
+        "data/odd.parquet",
+        "data/broken.parquet",
+    }
     assert not Path("mlflow.db").exists()
 
 
