@@ -1,9 +1,9 @@
 """What `karma sync --all-commits` costs in a fresh clone, as a history grows.
 
 Makes histories of 50, 100 and 200 commits of a pipeline of 20 stages (deps and metrics that git holds, outs
-that nobody has), clones each and syncs the clone into an empty MLflow on sqlite. Prints for each the processes
-that were started, CPU seconds and peak memory, the CPU of one new stage run, and a second sync against
-`dvc status`.
+that nobody has), clones each and syncs the clone into an empty MLflow on sqlite. Prints for each the
+processes that were started, CPU seconds and peak memory, the CPU of one new stage run, and a second sync
+against `dvc status`.
 
     python benchmarks/sync.py [--commits 50 100 200] [--stages 20]
 """

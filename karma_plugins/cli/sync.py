@@ -13,7 +13,7 @@ from karma_plugins.console import say
 from karma_plugins.project import OURS
 
 if TYPE_CHECKING:
-    from karma_plugins.tracking.syncing import Synced
+    from karma_plugins.tracking.synced import Synced
 
 #: So many names are said in one line, the others counted.
 NAMED = 40
@@ -40,7 +40,8 @@ def command(
 
     Works in any DVC repository. Stages that DVC skipped or restored say nothing to MLflow by themselves.
     Reads the workspace unless revisions are named. Doing it again changes nothing; what was cut off goes on
-    where it was. What MLflow refuses or DVC can't read is named at the end, with exit status 1; all else goes on.
+    where it was. What MLflow refuses or DVC can't read is named at the end, with exit status 1; all else goes
+    on.
     """
     from karma_plugins import lineage
     from karma_plugins.runtime.progress import progress
@@ -56,10 +57,16 @@ def command(
     if not chosen and (branches or experiments or tags or commits or since):
         say("No such revision here: nothing to do.")
         return
+    from karma_plugins.tracking import synced
+
+    again = again or bool(revs)
+    if not again and (done := synced.known(root, chosen, OURS)):
+        _tell(done)
+        return
     with access.opened(root, OURS) as store, progress("sync", max(1, len(chosen))) as advance:
         from karma_plugins.tracking.syncing import sync
 
-        done = sync(store, root, chosen, OURS, again=again or bool(revs), advance=advance)
+        done = sync(store, root, chosen, OURS, again=again, advance=advance)
     _tell(done)
     if done.refused:
         told = [

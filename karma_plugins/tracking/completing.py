@@ -24,7 +24,7 @@ from karma_plugins.tracking.record import Record
 from karma_plugins.tracking.store import REFUSALS, Store
 
 if TYPE_CHECKING:
-    from karma_plugins.tracking.syncing import Synced
+    from karma_plugins.tracking.synced import Synced
 
 #: A pipeline run whose stages are being completed has this tag until it holds them all.
 UNFINISHED = "karma.unfinished"

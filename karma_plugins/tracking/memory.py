@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,10 +13,9 @@ from typing import TYPE_CHECKING
 from karma_plugins.lineage import Revision, Settings
 from karma_plugins.lineage.hashing import open_repo
 from karma_plugins.lineage.restoring import bring, in_cache
-from karma_plugins.tracking.store import Store, address
 
 if TYPE_CHECKING:
-    from karma_plugins.tracking.syncing import Synced
+    from karma_plugins.tracking.synced import Synced
 
 #: Rises with what records hold, so that commits are read again by a newer version.
 VERSION = 1
@@ -42,9 +42,9 @@ class Held:
 class Memory:
     """A line for each commit, of one experiment of one place."""
 
-    def __init__(self, store: Store, root: Path, settings: Settings) -> None:
-        experiment = store.client.get_experiment(store.experiment)
-        told = [VERSION, address(root), experiment.experiment_id, experiment.creation_time, repr(settings)]
+    def __init__(self, root: Path, experiment: str, created: int, settings: Settings) -> None:
+        place = os.environ.get("MLFLOW_TRACKING_URI") or ""
+        told = [VERSION, place, experiment, created, repr(settings)]
         key = hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
         self._root, self._file = root, root / ".karma" / "synced" / f"{key}.jsonl"
 

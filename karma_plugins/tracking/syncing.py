@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import Timeout
 
 from karma_plugins import lineage
 from karma_plugins.lineage import Revision, Settings
-from karma_plugins.tracking import delivery, refusing
+from karma_plugins.tracking import delivery, quick, refusing
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking.completing import Session
 from karma_plugins.tracking.memory import Memory
 from karma_plugins.tracking.store import REFUSALS, Store
+from karma_plugins.tracking.synced import Synced
 
 #: Seconds that a record is waited for whose stage has ended and whose courier is at work.
 PATIENCE = 60.0
-
-
-@dataclass(slots=True)
-class Synced:
-    """What `sync` did, in names of stages; `held` counts stage runs that MLflow held already.
-
-    `stale` stages ran for another command, other params or data than the revision's, and are left to the
-    revision that they ran for: with the ways. `never` holds those of dvc.yaml that dvc.lock does not.
-    `bare` ones have metrics or plots that can't be read or are nowhere. `refused` holds what MLflow does not
-    take, and what can't be read, with the reasons.
-    """
-
-    delivered: list[str] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    completed: list[str] = field(default_factory=list)
-    stale: dict[str, str] = field(default_factory=dict)
-    never: dict[str, None] = field(default_factory=dict)
-    bare: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    united: int = 0
-    held: int = 0
-
-    @property
-    def changed(self) -> bool:
-        """Whether MLflow holds more than before."""
-        return bool(self.delivered or self.ended or self.completed or self.united)
 
 
 def sync(
@@ -66,11 +40,13 @@ def sync(
     for folder in sorted(file.parent for file in records.spool(root).glob("*/record.json")):
         _settle(store, folder, done, trouble)
     chosen = list(revisions) or [Revision()]
-    memory = Memory(store, root, settings)
-    known = {} if again else memory.whole(chosen)
+    experiment = store.client.get_experiment(store.experiment)
+    memory = Memory(root, str(experiment.experiment_id), experiment.creation_time, settings)
+    held_whole = {} if again else memory.whole(chosen)
+    workspace: tuple[Sequence[lineage.LockedPipeline], int] | None = None
     session = Session(store, root, settings, done, trouble)
     for revision in chosen:
-        if held := known.get(revision.sha):
+        if held := held_whole.get(revision.sha):
             held.tell(done)
         else:
             faults: list[str] = []
@@ -79,7 +55,13 @@ def sync(
             told = session.complete(pipelines)
             if revision.sha and told and not faults:
                 memory.keep(revision.sha, told)
+            if told and told.bare and not revision.sha:
+                told = None
+            if not revision.sha:
+                workspace = (pipelines, told.runs) if told and not faults else None
         advance(1)
+    if not done.refused:
+        quick.leave(store, *(workspace or (None, 0)))
     return done
 
 

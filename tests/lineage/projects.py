@@ -1,4 +1,4 @@
-"""Small DVC projects of many shapes, made with the real commands in this process: starting one costs seconds."""
+"""Small DVC projects of many shapes, made with the real commands inside this process."""
 
 from __future__ import annotations
 

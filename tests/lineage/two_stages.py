@@ -37,7 +37,8 @@ FIT = """
     from karma_plugins.project import OURS
 
     with tracking.stage("fit", settings=OURS, item="small", params={"kind": {"a": 1}},
-                        inputs=[Path("data/t.parquet")], outs=[Path("data/model"), Path("data/fit.json")]) as run:
+                        inputs=[Path("data/t.parquet")],
+                        outs=[Path("data/model"), Path("data/fit.json")]) as run:
         Path("data/model/deep").mkdir(parents=True)
         Path("data/model/weights").write_text("weights")
         Path("data/model/deep/config").write_text("config")
