@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs
+from karma_plugins.checking import costs, reachable
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -49,7 +48,8 @@ def check(registry: Registry) -> Findings:
     _interpolated(document, pipeline, findings)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound, dry=True)
-    _tracking(findings)
+    reachable.tracking(findings)
+    reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
     costs.forecast(document, pool, used, asked, made, registry, findings)
     return findings
@@ -163,7 +163,9 @@ def _models(
 def _model(name: str, path: str, findings: Findings) -> Model | None:
     model: Model | None = findings.attempt(models.load, name, path)
     if model is not None and isinstance(model.source, models.Endpoint):
-        findings.attempt(models.api_key, model.source)
+        findings.endpoints.append(model.source)
+    if model is not None and isinstance(model.source, models.Weights):
+        findings.attempt(reachable.hub, model.source, path)
     return model
 
 
@@ -255,6 +257,8 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
     base = train.get("base") if isinstance(train, Mapping) else None
     if isinstance(base, str) and not is_made(base, made):
         model = findings.attempt(models.load, "base", base, where="train.base")
+        if model is not None and isinstance(model.source, models.Weights):
+            findings.attempt(reachable.hub, model.source, base)
         if model is not None and not isinstance(model.source, models.Weights):
             findings.errors.append(
                 f"params.yaml, train.base: '{base}' holds no weights, so it can't be trained. Name a folder "
@@ -264,21 +268,6 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
     if target is not None and target not in (document.get("models") or {}):
         findings.errors.append(
             f"params.yaml, curriculum.target: '{target}' is no candidate in section 'models'."
-        )
-
-
-def _tracking(findings: Findings) -> None:
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri.startswith("http"):
-        return
-    import httpx
-
-    try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=5.0).raise_for_status()
-    except httpx.HTTPError as error:
-        findings.warnings.append(
-            f"MLFLOW_TRACKING_URI: {uri} does not answer ({type(error).__name__}). Records will wait in "
-            ".karma/spool until `karma sync` delivers them."
         )
 
 

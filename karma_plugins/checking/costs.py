@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import evaluation, models, params
+from karma_plugins import evaluation, params
 from karma_plugins.checking import forecasts
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Judge, Model
@@ -108,7 +108,6 @@ def _judges(
         found = findings.attempt(forecasts.judge, bound, prompts, longest, both_orders=both_orders)
         if found is None:
             continue
-        findings.attempt(models.api_key, found.endpoint)
         findings.forecast.append(f"{label} {bound.name}: {found}")
         if found.excess is not None:
             findings.warnings.append(f"params.yaml, {stage}.judges.{bound.name}.limits: {found.excess}")
