@@ -58,7 +58,8 @@ def main() -> None:
             runs = commits * asked.stages
             print(
                 f"{commits:7}  {first['processes']:9}  {first['cpu']:5.0f}  "
-                f"{1000 * first['cpu'] / runs:10.1f}  {first['memory']:9.0f}  {second['cpu']:17.2f}  {status['cpu']:16.2f}  "
+                f"{1000 * first['cpu'] / runs:10.1f}  {first['memory']:9.0f}  {second['cpu']:17.2f}  "
+                f"{status['cpu']:16.2f}  "
                 f"{second['cpu'] / status['cpu']:5.1f}",
                 flush=True,
             )

@@ -74,8 +74,8 @@ def command(
             for what, reason in done.refused.items()
         ]
         raise access.TrackingError(
-            f"{len(told)} set aside, all else is delivered: {'; '.join(told)[:4000]}. Correct them (a record "
-            "in .karma/spool: its record.json; or delete its folder to give it up) and run `karma sync` again."
+            f"{len(told)} set aside, all else is delivered: {'; '.join(told)[:4000]}. Correct them (a "
+            "record in .karma/spool: its record.json; or delete its folder to give it up), then `karma sync`."
         )
 
 

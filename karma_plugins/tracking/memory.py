@@ -54,7 +54,8 @@ class Memory:
         for line in self._lines():
             try:
                 entry = json.loads(line)
-                known[entry.pop("sha")] = Held(**entry)
+                sha = entry.pop("sha")
+                known[sha] = Held(**entry)
             except (ValueError, TypeError, KeyError):
                 continue  # the last line of a process that was killed
         found = {r.sha: known[r.sha] for r in chosen if r.sha in known and not r.experiment}

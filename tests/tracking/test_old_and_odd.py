@@ -295,6 +295,13 @@ def test_branches_tags_commits_and_since_are_chosen(project: Project) -> None:
     project.karma("sync", "--all-commits")
     runs = {run.info.run_id for run in project.runs()}
     assert len(runs) == 6
+    with pytest.MonkeyPatch.context() as patch:  # what is known to be held is not read again
+        patch.setattr("karma_plugins.lineage.reading.Reader.__init__", None)
+        assert "held 6 stage runs before. Nothing changed." in project.karma("sync", "--all-commits")
+    project.client.delete_run(next(iter(runs)))  # but where MLflow holds less than it did
+    assert "Completed from dvc.lock: " in project.karma("sync", "--all-commits", "--again")
+    runs = {run.info.run_id for run in project.runs()}
+    assert len(runs) == 6
     project.git("branch", "-f", "later", "main")
     shutil.rmtree(project.root / ".karma")
     assert "Nothing changed." in project.karma("sync", "--all-commits")

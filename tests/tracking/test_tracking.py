@@ -159,8 +159,7 @@ def test_an_unreachable_server_costs_one_line_and_delivery_can_be_repeated(
     child = runs(root, "stage")["make"]
     assert len(client(root).get_metric_history(child.info.run_id, "loss")) == 1000
     assert {data.dataset.digest for data in child.inputs.dataset_inputs} == {
-        lineage.dvc_hash(root / "raw.txt"),
-        lineage.dvc_hash(root / "data/t.parquet"),
+        lineage.dvc_hash(root / name) for name in ("raw.txt", "make.py", "data/t.parquet")
     }
     assert not list(records.waiting(root))
 
