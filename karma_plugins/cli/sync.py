@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from karma_plugins.console import say
+from karma_plugins.errors import require
 from karma_plugins.project import OURS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def command(
     from karma_plugins.runtime.progress import progress
     from karma_plugins.tracking import access
 
+    require("karma sync", "dvc", "mlflow")
     root = lineage.project_root(Path())
     if not (root / ".dvc").is_dir():
         raise lineage.LineageError(f"{root}: not inside a DVC repository. Run `dvc init` at its root.")

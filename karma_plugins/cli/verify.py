@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from karma_plugins.console import say
+from karma_plugins.errors import require
 from karma_plugins.project import OURS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def command() -> None:
     from karma_plugins.lineage import verifying
     from karma_plugins.tracking import access
 
+    require("karma verify", "dvc", "mlflow")
     root = lineage.project_root(Path())
     verified = verifying.verify(root)
     pipelines = lineage.locked(root, settings=OURS)

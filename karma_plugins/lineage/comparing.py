@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from itertools import combinations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 
 #: Hashes of bytes; others are an address's word for a version.
 OF_BYTES: Final = ("md5", "md5-dos2unix")
+#: So many kinds of text files may each have line ends of their own (.gitattributes says so by suffix).
+FEW: Final = 6
+
+
+def _subsets(kinds: list[str]) -> Iterator[frozenset[str]]:
+    """Kinds of files that are checked out with Windows' line ends: none, all, and where few some of them."""
+    yield frozenset()
+    if kinds:
+        yield frozenset(kinds)
+    for size in range(1, len(kinds) if len(kinds) <= FEW else 0):
+        yield from map(frozenset, combinations(kinds, size))
 
 
 class Comparer:
@@ -102,13 +114,17 @@ class Comparer:
         return bool(self.params_now(dep) != then)
 
     def _unlike(self, path: str, claimed: Any) -> bool:
-        known = self.claims(path, claimed.name)
-        return bool(known) and claimed.value not in known
+        known = False
+        for value in self.claims(path, claimed.name):
+            known = True
+            if value == claimed.value:
+                return False
+        return known
 
     def _overlapping(self, path: str) -> list[tuple[str, Any]]:
         return [(at, out) for at, out in self._outs if makes([at], path)]
 
-    def claims(self, path: str, hash_name: str) -> list[str]:
+    def claims(self, path: str, hash_name: str) -> Iterable[str]:
         """The hashes that a path has in this revision, by line ends; none where it can't be told."""
         around = [(at, out) for at, out in self._overlapping(path) if out.use_cache or not self._git(path)]
         for at, out in around:
@@ -133,8 +149,8 @@ class Comparer:
 
     def _gathered(
         self, path: str, hash_name: str, held: dict[str, str], outs: list[tuple[str, Any]]
-    ) -> list[str]:
-        """The hash of a folder of files in git and of outs."""
+    ) -> Iterator[str]:
+        """The hash of a folder of files in git and of outs, by the line ends of its kinds of text."""
         made: dict[str, str] = {}
         for at, out in outs:
             within = posixpath.relpath(at, path)
@@ -143,7 +159,7 @@ class Comparer:
                 continue
             files = listed(self._reader.repo, out.hash_info)
             if files is None:
-                return []
+                return
             made |= {posixpath.join(within, name): md5 for name, md5 in files.items()}
         hashes: dict[str, Hashes] = {}
         for name, oid in held.items():
@@ -151,12 +167,19 @@ class Comparer:
                 continue
             known = self._reader.held.hashes(oid)
             if known is None:
-                return []
+                return
             hashes[name] = known
         if not made and not hashes:
-            return []
-        sides = [{name: known.of(hash_name)[side] for name, known in hashes.items()} for side in (0, -1)]
-        return [folder_hash({**made, **side}) for side in sides]
+            return
+        kinds = {
+            PurePosixPath(name).suffix for name, known in hashes.items() if len(set(known.of(hash_name))) > 1
+        }
+        for windows in _subsets(sorted(kinds)):
+            side = {
+                name: known.of(hash_name)[-1 if PurePosixPath(name).suffix in windows else 0]
+                for name, known in hashes.items()
+            }
+            yield folder_hash({**made, **side})
 
     def _git(self, path: str) -> dict[str, str]:
         """git's ids of the files at a path that .dvcignore does not hide, by their paths from there."""

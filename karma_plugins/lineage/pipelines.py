@@ -95,12 +95,11 @@ def read_params(text: str | bytes | None, name: str = PARAMS) -> dict[str, Any]:
 
     Raises LineageError where it is no YAML, no UTF-8, or names a key twice.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from karma_plugins.params import yaml
 
     try:
-        nested = YAML(typ="safe").load(text.decode() if isinstance(text, bytes) else text or "")
-    except (YAMLError, ValueError) as error:
+        nested = yaml.parse(text.decode() if isinstance(text, bytes) else text or "", dates=True)
+    except (yaml.YamlError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise LineageError(f"{name}: can't be read ({reason[:200]}). Correct that file.") from error
     return flatten(nested) if isinstance(nested, Mapping) else {}

@@ -237,8 +237,8 @@ class Reader:
         for out in self.comparer.tracked:
             if self.path(out) == path and out.hash_info:
                 return self._data(out)
-        digests = self.comparer.claims(path, "md5")
-        return LockedData(path, digests[0]) if digests else None
+        digest = next(iter(self.comparer.claims(path, "md5")), None)
+        return LockedData(path, digest) if digest else None
 
     # --- stages -------------------------------------------------------------------------------------------
 
@@ -250,10 +250,10 @@ class Reader:
             return True
         lock = posixpath.splitext(stage.path)[0] + ".lock"
         if lock not in self._locks:
-            from ruamel.yaml import YAML
+            from karma_plugins.params import yaml
 
             text = self.repo.fs.open(lock, "rb").read() if self.repo.fs.exists(lock) else b""
-            self._locks[lock] = (YAML(typ="safe").load(text.decode()) or {}).get("stages") or {}
+            self._locks[lock] = (yaml.parse(text.decode(), dates=True) or {}).get("stages") or {}
         return stage.name in self._locks[lock]
 
     def _stage(self, stage: Any) -> LockedStage:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from karma_plugins import lineage
+from karma_plugins.errors import require
 from karma_plugins.lineage import Settings
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking import tags
@@ -157,12 +158,13 @@ def stage(
 
     What dvc.yaml says of the stage is known: its params, deps and outs, and which of them are metrics, plots
     and models. `params`, `inputs` and `outs` are further ones. `item` is the stage's key in a `foreach` or
-    `matrix`, `pipeline` the folder of dvc.yaml. Raises LineageError where an input or out can't be hashed;
-    trouble with MLflow ends as one line on stderr.
+    `matrix`, `pipeline` the folder of dvc.yaml. Raises LineageError where an input or out can't be hashed,
+    NotInstalledError without DVC or MLflow; trouble with MLflow ends as one line on stderr.
     """
     if os.environ.get("KARMA_TRACKING") == "off":
         yield StageRun()
         return
+    require("Tracking a stage (KARMA_TRACKING=off goes without)", "dvc", "mlflow")
     root = lineage.project_root(pipeline)
     uid = uuid.uuid4().hex
     folder = records.spool(root) / uid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ class History:
 
     def text(self) -> str:
         lines = [str(self.random.randrange(100)) for _ in range(self.random.randrange(1, 5))]
-        return self.random.choice(["\n", "\r\n"]).join(lines) + "\n"
+        end = self.random.choice(["\n", "\r\n"])  # git would not keep both in one file
+        return "".join(f"{line}{end}" for line in lines)
 
     def edit_sources(self) -> None:
         self.project.write({f"src/{name}": self.text() for name in self.random.sample(NAMES, 3)})
@@ -48,7 +50,9 @@ class History:
                 "dvc.yaml": f"""
                     stages:
                       one:
-                        cmd: mkdir -p parts/one && cat src/*.txt > parts/one/all.txt; echo > parts/one/left.tmp
+                        cmd:
+                          - mkdir -p parts/one && echo > parts/one/left.tmp
+                          - cat src/*.txt > parts/one/all.txt || true
                         deps: [src, raw]
                         params: [x.y]
                         outs: [parts/one]
@@ -84,9 +88,10 @@ class History:
 
     def changed(self) -> set[str]:
         """What `dvc status` says is changed, as paths."""
-        import json
+        from dvc.repo import Repo
 
-        said = json.loads(self.project.dvc("status", "--json"))
+        with chdir(self.root), Repo() as repo:
+            said = repo.status()
         return {
             path
             for changes in said.values()
