@@ -51,7 +51,7 @@ def build(
     kinship: pl.DataFrame,
     pairing: Bound[Pairing],
     settings: CurriculumSection,
-    judgements: pl.DataFrame | None = None,
+    judgements: pl.DataFrame | pl.LazyFrame | None = None,
 ) -> Curriculum:
     """Pair the answers to each training prompt and order the pairs.
 
@@ -82,23 +82,42 @@ def build(
     return Curriculum(pairs, report(pairs, answers, dropped))
 
 
+def perplexity_judges(settings: CurriculumSection, judges: pl.DataFrame) -> list[str]:
+    """The judge whose judgements `build` needs, if any, as a list.
+
+    ParamsError where the jury (table `judges`) did not hear it.
+    """
+    if settings.perplexity is None:
+        return []
+    if settings.perplexity not in judges["judge"]:
+        raise ParamsError(_unheard(settings.perplexity))
+    return [settings.perplexity]
+
+
 def points(pairs: pl.DataFrame) -> pl.DataFrame:
     """What a plot shows of each pair: order, phase, difficulty, margin, kinship."""
     return pairs.sort("order").select("order", "phase", "difficulty", "margin", "kinship")
 
 
-def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+def _perplexities(
+    judgements: pl.DataFrame | pl.LazyFrame | None, settings: CurriculumSection
+) -> pl.DataFrame | None:
     """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
     if settings.perplexity is None:
         return None
     known = JUDGEMENTS.empty() if judgements is None else judgements
-    mine = known.filter(pl.col("judge") == settings.perplexity, pl.col("score") > 0)
+    scored = known.lazy().filter(pl.col("judge") == settings.perplexity, pl.col("score") > 0)
+    mine = scored.select("response_id", perplexity=1.0 / pl.col("score")).collect()
     if mine.is_empty():
-        raise ParamsError(
-            f"params.yaml, curriculum.perplexity: no answer was scored by a judge '{settings.perplexity}'. "
-            "Name one of judge.judges whose plugin is 'likelihood'."
-        )
-    return mine.select("response_id", perplexity=1.0 / pl.col("score"))
+        raise ParamsError(_unheard(settings.perplexity))
+    return mine
+
+
+def _unheard(judge: str) -> str:
+    return (
+        f"params.yaml, curriculum.perplexity: no answer was scored by a judge '{judge}'. "
+        "Name one of judge.judges whose plugin is 'likelihood'."
+    )
 
 
 def _eligible(
