@@ -244,6 +244,20 @@ class TrainSection(TrainingSettings):
     )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
 
+    @property
+    def reward_judges(self) -> dict[str, JudgeEntry]:
+        """The judges that the objective's option `reward.judges` names; mostly none.
+
+        Raises ParamsError where an entry is none of a judge.
+        """
+        reward = (self.objectives.get(self.objective) or {}).get("reward")
+        judges = reward.get("judges") if isinstance(reward, Mapping) else None
+        where = f"params.yaml, train.objectives.{self.objective}.reward.judges"
+        return {
+            str(name): validate(JudgeEntry, entry, where=f"{where}.{name}")
+            for name, entry in (judges if isinstance(judges, Mapping) else {}).items()
+        }
+
 
 class EvaluateSection(Section):
     """Section `evaluate`: how the aligned model is compared with its base on held-out prompts."""

@@ -83,6 +83,11 @@ def objective(section: params.TrainSection, registry: Registry) -> Bound[Objecti
     return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
 
 
+def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:
+    """The judges that reward answers in training, as the objective's options name them; mostly none."""
+    return jury(section.reward_judges, registry, where=f"train.objectives.{section.objective}.reward.judges")
+
+
 def _options(
     given: params.PluginOptions, acting: str, kind: type[Plugin], registry: Registry, where: str
 ) -> Mapping[str, Any]:
@@ -111,7 +116,9 @@ def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
     if "curriculum" in document:
         found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
     if "train" in document:
-        found["train"] = [objective(params.load("train", params.TrainSection), registry)]
+        training = params.load("train", params.TrainSection)
+        rewards = [juror.judge for juror in rewarding(training, registry)]
+        found["train"] = [objective(training, registry), *rewards]
     if "evaluate" in document:
         section = params.load("evaluate", params.EvaluateSection)
         found["evaluate"] = [
