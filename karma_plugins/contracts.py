@@ -200,6 +200,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Judges as one function: `score(answers)` gives a verdict on each, in order; `key` tells apart all that
+    decides the verdicts.
+    """
+
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """Recorded verdicts as tables: `judgements` and `comparisons` in their schemas, either may be empty."""
 
@@ -293,6 +303,10 @@ class TrainingJob:
     the step of this phase as they come. `base`, `all_pairs` and `shared` are the same in every phase: the
     weights that training began with, all rows of the table, and a folder for what one phase leaves to the
     next. With several processes every one is given the job, and the first alone writes and reports.
+
+    Every pair can be trained on: the chat template takes it, and its answers differ in their tokens. `score`
+    gives a verdict on each answer, of the judges that the objective's option `reward.judges` names (null
+    where it names none); `prompts` is table `prompts` with their references, where the stage was given it.
     """
 
     start: Weights
@@ -307,6 +321,8 @@ class TrainingJob:
     all_pairs: pl.DataFrame
     shared: Path
     phase: int = 0
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 # --- what a plugin is ---------------------------------------------------------------------------------------
@@ -385,7 +401,7 @@ class Judge(Plugin):
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
-    keeps its own work; it is then asked about everything in one call.
+    keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
@@ -408,7 +424,12 @@ class Pairing(Plugin):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Plugin):
-    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`."""
+    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`.
+
+    Judges that its options name under `reward.judges`, as section `judge` does, are handed in as `job.score`.
+    Its own options `epochs`, `max_steps` and `learning_rate`, where it has them, stand before those of
+    section `train`.
+    """
 
     train: Callable[[TrainingJob, Any], None]
 

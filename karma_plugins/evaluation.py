@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins import generation, judging, profiling
+from karma_plugins import generation, profiling
 from karma_plugins.contracts import Generator, Model, Profiler, Report
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.params import EvaluateSection, GenerateSection, JudgeSection
+from karma_plugins.judging import deciding
+from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.registry import Bound, Juror
 from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
@@ -80,8 +81,8 @@ def evaluate(
             for label, model in ((BASE, base), (ALIGNED, aligned))
         ]
     )
-    judged = judging.judge(
-        asked, answers, None, jury, JudgeSection(judges=settings.judges), shards=shards, report=report
+    judged = deciding.judge(
+        asked, answers, None, jury, JurySection(weights=settings.weights), shards=shards, report=report
     )
     found = outcomes(asked, answers, judged.rewards)
     if found.is_empty():

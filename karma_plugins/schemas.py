@@ -104,6 +104,13 @@ REWARDS = _schema(
     response_id=STRING, prompt_id=STRING, reward=FLOAT, n_judges=INT, judges=STRING, disagreement=FLOAT,
 )  # fmt: skip
 
+#: Who judged: version(s) of the judge, weight of its vote, and how many of its words are verdicts (`ok` or
+#: `tie`), skipped or failed.
+JUDGES = _schema(
+    "judges", "judge", "",
+    judge=STRING, version=STRING, weight=FLOAT, verdicts=INT, skipped=INT, failed=INT,
+)  # fmt: skip
+
 #: What the jury's habits are, with 95% intervals where there is one: `measure` as in docs/judges.md; judge
 #: null = the rewards; detail = another judge, a candidate or a reason; fair = what a judge without the bias
 #: would show;

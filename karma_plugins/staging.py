@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from karma_plugins import tracking
+from karma_plugins import lineage, params, tracking
+from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, lock, manager
 from karma_plugins.runtime import processes
 from karma_plugins.runtime.shards import ShardCache, karma_folder
@@ -45,6 +46,19 @@ def running(
         told["models"] = {item: entry.model_dump(mode="json")}
     with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs) as run:
         yield run
+
+
+def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
+    """Stop where a stage reads what dvc.yaml does not name: a change there would run nothing again.
+
+    Raises ParamsError with the first such path.
+    """
+    for path in lineage.unwatched(lineage.read_stages(), params.read(), stage, item, paths):
+        raise ParamsError(
+            f"dvc.yaml, {stage}: '{path}', which {stage} {item} reads, is no dep of it, so a change there "
+            f"would run nothing again. Name it, or the folder of all that it reads, in "
+            f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
+        )
 
 
 def kept(stage: str) -> ShardCache:

@@ -64,21 +64,21 @@ def test_keeps_its_contracts(site: Path, repository: Path) -> None:
 
 
 def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipeline: Path) -> None:  # noqa: F811
-    settings = changed("judge.judges.demo", {"weight": 0.5, "words": 3})
+    settings = changed("judge.judges.demo", {"plugin": "demo", "words": 3})
     settle(settings | {"kinship": {"metric": "demo"}})
     stages = "from stages.kinship import main as kinship; from stages.judge import main as judge"
-    both = f"{stages}; kinship([], standalone_mode=False); judge([], standalone_mode=False)"
+    both = f"{stages}; kinship([], standalone_mode=False); judge(['demo'], standalone_mode=False)"
     done = run(site, "-c", both, cwd=pipeline)
     assert done.returncode == 0, done.stderr
     assert set(pl.read_parquet("data/kinship.parquet")["version"]) == {"demo (karma-demo 0.1.0)"}
-    judged = pl.read_parquet("data/judge/judgements.parquet").filter(judge="demo")
+    judged = pl.read_parquet("data/verdicts/demo/judgements.parquet")
     assert set(judged["version"]) == {"demo (karma-demo 0.1.0)"}
     assert judged["score"].null_count() == 0
     (metadata,) = site.glob("karma_demo-*/METADATA")
     text = metadata.read_text()
     try:
         metadata.write_text(text.replace("\nVersion: 0.1.0", "\nVersion: 0.2.0"))
-        done = run(site, "-c", f"{stages}; judge()", cwd=pipeline)
+        done = run(site, "-c", f"{stages}; judge(['demo'])", cwd=pipeline)
     finally:
         metadata.write_text(text)
     assert done.returncode == 1

@@ -17,7 +17,8 @@ from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Model
 from karma_plugins.curriculum import target as standing
-from karma_plugins.errors import ParamsError, did_you_mean
+from karma_plugins.errors import did_you_mean
+from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
 
 M = TypeVar("M", bound=BaseModel)
@@ -35,7 +36,7 @@ def check(registry: Registry) -> Findings:
     """
     findings = Findings()
     document = findings.attempt(params.read)
-    pipeline = findings.attempt(_pipeline)
+    pipeline = findings.attempt(read_stages)
     if document is None or pipeline is None:
         return findings
     made = set(_outs(pipeline))
@@ -51,6 +52,7 @@ def check(registry: Registry) -> Findings:
     _training(document, made, findings)
     _chosen(findings)
     _interpolated(document, pipeline, findings)
+    _unwatched(document, pipeline, used.get("judge", ()), made, findings)
     for one in (one for bound in used.values() for one in bound):
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
@@ -78,12 +80,13 @@ def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], find
     """Keys that dvc.yaml names, which have no default there: DVC reads no stage's code."""
     text = json.dumps(pipeline)
     named = {name.strip() for name in re.findall(r"\$\{([^{}]+)\}", text)}
-    models = document.get("models")
-    of_models = {name.removeprefix("item.") for name in named if name.startswith("item.")}
-    of_models |= set(re.findall(r"models\.\$\{key\}\.([\w.-]+)", text))
     wanted = [name.split(".") for name in sorted(named) if name != "key" and not name.startswith("item.")]
-    for model in models if isinstance(models, Mapping) else ():
-        wanted += [["models", str(model), *name.split(".")] for name in sorted(of_models)]
+    for path, names in _of_items(pipeline).items():
+        items: Any = document
+        for part in path:
+            items = items.get(part) if isinstance(items, Mapping) else None
+        for item in items if isinstance(items, Mapping) else ():
+            wanted += [[*path, str(item), *name.split(".")] for name in sorted(names)]
     for keys in wanted:
         value: Any = document
         for depth, key in enumerate(keys):
@@ -97,6 +100,42 @@ def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], find
                     )
                 break
             value = value[key]
+
+
+def _of_items(pipeline: Mapping[str, Any]) -> dict[tuple[str, ...], set[str]]:
+    """The keys that stages with `foreach` name of each item, by the place of the items in params.yaml."""
+    named: dict[tuple[str, ...], set[str]] = {}
+    for stage in pipeline.values():
+        each = re.fullmatch(r"\$\{([\w.-]+)\}", str(stage.get("foreach", "")).strip())
+        if each is None:
+            continue
+        text, place = json.dumps(stage), re.escape(each[1])
+        keys = set(re.findall(r"\$\{item\.([\w.-]+)\}", text))
+        keys |= set(re.findall(place + r"\.\$\{key\}\.([\w.-]+)", text))
+        named.setdefault(tuple(each[1].split(".")), set()).update(keys)
+    return named
+
+
+def _unwatched(
+    document: Mapping[str, Any],
+    pipeline: Mapping[str, Any],
+    judges: Iterable[Bound[Any]],
+    made: set[Path],
+    findings: Findings,
+) -> None:
+    """What judges read although DVC does not know of it."""
+    section = _checked(params.JudgeSection, document.get("judge"), "params.yaml, judge", Findings())
+    for judge in judges:
+        if section is None or _awaited(judge, made):
+            continue
+        entry = section.judges[judge.name]
+        paths = findings.attempt(selection.read_by, judge, entry, Path("data/kinship.parquet")) or ()
+        for path in unwatched(pipeline, document, "judge", judge.name, paths):
+            findings.errors.append(
+                f"dvc.yaml, judge: '{path}', which judge {judge.name} reads, is no dep of it, so a change "
+                "there would run nothing again. Name it in "
+                f"judge.judges.{judge.name}.reads, or among its deps."
+            )
 
 
 def _section(name: str, model: type[M], document: Mapping[str, Any], findings: Findings) -> M | None:
@@ -195,7 +234,9 @@ def _plugins(
             findings.attempt(selection.metric, name, kinship, registry) for name in names
         )
     if (judge := _section("judge", params.JudgeSection, document, findings)) is not None:
-        used["judge"] = _jury(judge.judges, "judge.judges", document, registry, made, findings)
+        used["judge"] = _judges(judge.judges, "judge.judges", registry, made, findings)
+        jury = _section("jury", params.JurySection, document, findings)
+        _jury(jury, "jury", judge.judges, document, findings)
     if (curriculum := _section("curriculum", params.CurriculumSection, document, findings)) is not None:
         used["curriculum"] = _found([findings.attempt(selection.pairing, curriculum, registry)])
     if (train := _section("train", params.TrainSection, document, findings)) is not None:
@@ -204,8 +245,9 @@ def _plugins(
         generator = findings.attempt(
             selection.generator, evaluate.generator, evaluate.sampling, registry, where="evaluate.generator"
         )
-        jury = _jury(evaluate.judges, "evaluate.judges", document, registry, made, findings)
-        used["evaluate"] = [*jury, *_found([generator]), *used.get("profile", [])]
+        judges = _judges(evaluate.judges, "evaluate.judges", registry, made, findings)
+        _jury(params.JurySection(weights=evaluate.weights), "evaluate", evaluate.judges, document, findings)
+        used["evaluate"] = [*judges, *_found([generator]), *used.get("profile", [])]
     return used
 
 
@@ -213,32 +255,48 @@ def _found(bound: Iterable[Bound[Any] | None]) -> list[Bound[Any]]:
     return [one for one in bound if one is not None]
 
 
-def _jury(
+def _judges(
     judges: Mapping[str, params.JudgeEntry],
     where: str,
-    document: Mapping[str, Any],
     registry: Registry,
     made: set[Path],
     findings: Findings,
 ) -> list[Bound[Any]]:
     """The judges that can be used, with the models that they ask looked at."""
-    found: list[Bound[Any]] = []
-    candidates = [str(name) for name in document.get("models") or ()]
+    usable: list[Bound[Any]] = []
     for name, entry in judges.items():
-        if entry.kin_to is not None and entry.kin_to not in candidates:
+        if where == "judge.judges":
+            findings.attempt(params.check_judge_name, name)
+        judge = findings.attempt(selection.judge, name, entry, registry, where=where)
+        if judge is None:
+            continue
+        usable.append(judge)
+        reads = judge.plugin.reads
+        if reads is not None and not _awaited(judge, made):
+            for path in findings.attempt(reads, judge.options) or ():
+                if path.suffix in (".yaml", ".yml"):
+                    _model(name, str(path), findings)
+    return usable
+
+
+def _jury(
+    jury: params.JurySection | None,
+    where: str,
+    judges: Iterable[str],
+    document: Mapping[str, Any],
+    findings: Findings,
+) -> None:
+    """The names that a jury gives weights and kin to."""
+    candidates = [str(name) for name in document.get("models") or ()]
+    if jury is None:
+        return
+    findings.attempt(jury.weights_of, list(judges), where=where)
+    for judge, name in jury.kin_to.items():
+        if name not in candidates:
             findings.errors.append(
-                f"params.yaml, {where}.{name}.kin_to: no candidate is called '{entry.kin_to}'."
-                f"{did_you_mean(entry.kin_to, candidates)}"
+                f"params.yaml, {where}.kin_to.{judge}: no candidate is called '{name}'."
+                f"{did_you_mean(name, candidates)}"
             )
-        seats = findings.attempt(selection.jury, {name: entry}, registry, where=where)
-        for seat in seats or ():
-            found.append(seat.judge)
-            reads = seat.judge.plugin.reads
-            if reads is not None and not _awaited(seat.judge, made):
-                for path in findings.attempt(reads, seat.judge.options) or ():
-                    if path.suffix in (".yaml", ".yml"):
-                        _model(name, str(path), findings)
-    return found
 
 
 def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findings: Findings) -> None:
@@ -292,19 +350,6 @@ def _disk(findings: Findings) -> None:
     free = shutil.disk_usage(".").free / 2**30
     if free < LEAST_FREE:
         findings.warnings.append(f"Only {free:.1f} GiB of disk are free here.")
-
-
-def _pipeline() -> dict[str, Any]:
-    """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    path = Path("dvc.yaml")
-    if not path.is_file():
-        return {}
-    try:
-        document = params.yaml.read(path) or {}
-    except params.yaml.YamlError as error:
-        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
-    stages = document.get("stages") if isinstance(document, dict) else None
-    return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 
 
 def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:

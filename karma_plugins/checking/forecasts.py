@@ -12,7 +12,7 @@ from karma_plugins.contracts import Answer, AnswerPair, Generator, Judge, Model
 from karma_plugins.errors import RequestError
 from karma_plugins.generation.generators.endpoint import EndpointOptions, chat_requests
 from karma_plugins.judging.judges import llm_pairwise, llm_rubric
-from karma_plugins.params import GenerateSection
+from karma_plugins.params import GenerateSection, JudgeEntry
 from karma_plugins.registry import Bound
 from karma_plugins.requesting.spending import CHARACTERS_PER_TOKEN, Ledger, Limits, Usage
 
@@ -60,7 +60,7 @@ def candidate(
 
 
 def judge(
-    bound: Bound[Judge], prompts: pl.DataFrame, lengths: Sequence[int], *, both_orders: bool
+    bound: Bound[Judge], entry: JudgeEntry, prompts: pl.DataFrame, lengths: Sequence[int]
 ) -> Expected | None:
     """What an LLM judge behind an endpoint will be asked about these prompts; null for any other judge.
 
@@ -79,6 +79,6 @@ def judge(
     if isinstance(options, llm_rubric.LlmRubricOptions):
         usage = llm_rubric.usage(answers, options) * len(lengths)
     else:
-        pairs = len(lengths) * (len(lengths) - 1) // (1 if both_orders else 2)
+        pairs = entry.pairs_of(len(lengths)) * (2 if entry.both_orders else 1)
         usage = llm_pairwise.usage((AnswerPair(a, a) for a in answers), options) * pairs
     return Expected(source, options.limits, usage)

@@ -61,7 +61,7 @@ def jsonl_command(file: Path, pairs: Path) -> None:
 @click.argument("folder", type=Path)
 @_pairs
 @click.option(
-    "--judge", type=Path, default=Path("data/judge"), show_default=True, help="Folder that stage judge wrote."
+    "--jury", type=Path, default=Path("data/jury"), show_default=True, help="Folder that stage jury wrote."
 )
 @click.option(
     "--report",
@@ -82,7 +82,7 @@ def jsonl_command(file: Path, pairs: Path) -> None:
 def hub_command(
     folder: Path,
     pairs: Path,
-    judge: Path,
+    jury: Path,
     report: Path,
     licence: str | None,
     sources: tuple[str, ...],
@@ -101,7 +101,7 @@ def hub_command(
 
     table = _read(pairs)
     settings = params.load("curriculum", params.CurriculumSection)
-    versions, bias = _judges(judge)
+    versions, bias = _judges(jury)
     by_id = table.unique("prompt_id").sort("prompt_id")  # ids are hashes: the first are as good as drawn
     provenance = Provenance(
         hashes=_hashes(pairs),
@@ -143,9 +143,8 @@ def _judges(folder: Path) -> tuple[dict[str, str], pl.DataFrame]:
     from karma_plugins import schemas, tables
     from karma_plugins.curriculum.card import judge_versions
 
-    judgements = tables.read(folder / "judgements.parquet", schemas.JUDGEMENTS)
-    comparisons = tables.read(folder / "comparisons.parquet", schemas.COMPARISONS)
-    return judge_versions(judgements, comparisons), tables.read(folder / "bias.parquet", schemas.BIAS)
+    judges = tables.read(folder / "judges.parquet", schemas.JUDGES)
+    return judge_versions(judges), tables.read(folder / "bias.parquet", schemas.BIAS)
 
 
 def _hashes(pairs: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:

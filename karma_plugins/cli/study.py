@@ -22,8 +22,10 @@ PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
 SEEDED = ("generate.seed", "curriculum.seed", "train.seed", "evaluate.seed")
 #: The stages that an experiment runs, and the seconds that the start of a stage takes around its work.
-STAGES, START = ("generate", "judge", "curriculum", "train", "evaluate"), 8.0
-SECTIONS = ("zoo", "prompts", "profile", "kinship", "generate", "judge", "curriculum", "train", "evaluate")
+STAGES, START = ("generate", "judge", "jury", "curriculum", "train", "evaluate"), 8.0
+SECTIONS = (
+    "zoo", "prompts", "profile", "kinship", "generate", "judge", "jury", "curriculum", "train", "evaluate",
+)  # fmt: skip
 OPTION = re.compile(r"[a-z0-9_.-]+=[^,]+")
 
 

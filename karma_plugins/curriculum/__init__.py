@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,8 @@ from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
 from karma_plugins.runtime.noise import mixed
 from karma_plugins.schemas import JUDGEMENTS, PAIRS
+
+Judgements: TypeAlias = pl.DataFrame | pl.LazyFrame | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def build(
     kinship: pl.DataFrame,
     pairing: Bound[Pairing],
     settings: CurriculumSection,
-    judgements: pl.DataFrame | None = None,
+    judgements: pl.DataFrame | pl.LazyFrame | None = None,
     scores: pl.DataFrame | None = None,
 ) -> Curriculum:
     """Pair the answers to each training prompt and order the pairs.
@@ -89,12 +91,24 @@ def build(
     return Curriculum(pairs, told)
 
 
+def perplexity_judges(settings: CurriculumSection, judges: pl.DataFrame) -> list[str]:
+    """The judges whose judgements `build` needs: those of perplexity and likelihood, where they are named.
+
+    ParamsError where the jury (table `judges`) did not hear one.
+    """
+    named = {"perplexity": settings.perplexity, "likelihood": settings.likelihood}
+    for key, judge in named.items():
+        if judge is not None and judge not in judges["judge"]:
+            raise ParamsError(_unheard(judge, key))
+    return sorted({judge for judge in named.values() if judge is not None})
+
+
 def points(pairs: pl.DataFrame) -> pl.DataFrame:
     """What a plot shows of each pair: order, phase, difficulty, margin, kinship."""
     return pairs.sort("order").select("order", "phase", "difficulty", "margin", "kinship")
 
 
-def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+def _perplexities(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
     """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
     if settings.perplexity is None:
         return None
@@ -102,7 +116,7 @@ def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) 
     return mine.select("response_id", perplexity=1.0 / pl.col("score"))
 
 
-def _likelihoods(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+def _likelihoods(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
     """The likelihood of every answer that the judge named in `settings.likelihood` scored."""
     if settings.likelihood is None:
         if settings.likelier < 1 or settings.difficulty.get("likelihood", 0.0) > 0:
@@ -115,15 +129,19 @@ def _likelihoods(judgements: pl.DataFrame | None, settings: CurriculumSection) -
     return mine.select("response_id", likelihood="score")
 
 
-def _scored(judgements: pl.DataFrame | None, judge: str, key: str) -> pl.DataFrame:
+def _scored(judgements: Judgements, judge: str, key: str) -> pl.DataFrame:
     known = JUDGEMENTS.empty() if judgements is None else judgements
-    mine = known.filter(pl.col("judge") == judge, pl.col("score") > 0)
+    mine = known.lazy().filter(pl.col("judge") == judge, pl.col("score") > 0).collect()
     if mine.is_empty():
-        raise ParamsError(
-            f"params.yaml, curriculum.{key}: no answer was scored by a judge '{judge}'. "
-            "Name one of judge.judges whose plugin is 'likelihood'."
-        )
+        raise ParamsError(_unheard(judge, key))
     return mine
+
+
+def _unheard(judge: str, key: str) -> str:
+    return (
+        f"params.yaml, curriculum.{key}: no answer was scored by a judge '{judge}'. "
+        "Name one of judge.judges whose plugin is 'likelihood'."
+    )
 
 
 def _eligible(

@@ -63,16 +63,9 @@ class Provenance:
     notes: Sequence[str] = ()
 
 
-def judge_versions(judgements: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, str]:
-    """Which version of which judge voted: name to version(s), from tables `judgements` and `comparisons`."""
-    votes = pl.concat([table.select("judge", "version").unique() for table in (judgements, comparisons)])
-    told = (
-        votes.unique()
-        .sort("judge", "version")
-        .group_by("judge", maintain_order=True)
-        .agg(pl.col("version").str.join(", "))
-    )
-    return dict(told.iter_rows())
+def judge_versions(judges: pl.DataFrame) -> dict[str, str]:
+    """Which version of which judge voted: name to version(s), from table `judges`."""
+    return dict(judges.select("judge", "version").sort("judge").iter_rows())
 
 
 def card(
@@ -202,7 +195,7 @@ def _order(report: Mapping[str, Any], settings: CurriculumSection) -> str:
 
 def _judges(provenance: Provenance) -> str:
     if not provenance.judges:
-        return "Whoever made this card did not name the judges; table judgements holds them.\n"
+        return "Whoever made this card did not name the judges; table judges holds them.\n"
     text = _table(["judge", "version"], sorted(provenance.judges.items()))
     if provenance.bias is not None and provenance.bias.height:
         rows = [[_number(value) for value in row] for row in provenance.bias.rows()]

@@ -68,7 +68,7 @@ def why_empty(answers: Answers, dropped: Counter[str]) -> str:
 def _cure(reason: str) -> str:
     """What to loosen when a rule dropped most."""
     cures = {
-        "judged by different judges": "Have the same judges judge all answers, or set judge.missing.",
+        "judged by different judges": "Have the same judges judge all answers, or set jury.missing.",
         "tie": "Add a judge that tells answers apart, or sample more answers.",
         "empty answer": "Look at the answers of table responses.",
         "equal answers": "Raise the temperature, or sample more answers.",

@@ -3,6 +3,7 @@
 Nothing here knows MLflow.
 """
 
+from karma_plugins.lineage.declared import read_stages, unwatched
 from karma_plugins.lineage.graph import Datum, Graph, Made, ModelEntry, Origin, StageRun
 from karma_plugins.lineage.hashing import (
     LineageError,
@@ -20,5 +21,6 @@ __all__ = [
     "Commit", "Datum", "Graph", "LineageError", "LockedData", "LockedPipeline", "LockedStage", "Made",
     "ModelEntry", "Origin", "Pipeline", "Revision", "StageRun", "at_hand",
     "commit", "dvc_hash", "file_hash", "flatten",
-    "hash_at", "locked", "pipeline", "project_root", "restore", "revisions", "workspace_root",
+    "hash_at", "locked", "pipeline", "project_root", "read_stages", "restore", "revisions", "unwatched",
+    "workspace_root",
 ]  # fmt: skip

@@ -33,7 +33,8 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "profile": ("karma_plugins.profiling", ("profilers",)),
     "kinship": ("karma_plugins.kinship", ("kinship_metrics",)),
     "generate": ("karma_plugins.generation", ("generators",)),
-    "judge": ("karma_plugins.judging", ("judges",)),
+    "judge": ("karma_plugins.judging.hearing", ("judges",)),
+    "jury": ("karma_plugins.judging.deciding", ()),
     "curriculum": ("karma_plugins.curriculum", ("pairings",)),
     "train": ("karma_plugins.training", ("objectives",)),
     "evaluate": ("karma_plugins.evaluation", ("judges", "generators", "profilers")),
@@ -58,12 +59,12 @@ _IMPORT = re.compile(
 
 
 def compute(registry: Registry, used: Mapping[str, Iterable[Bound[Any]]]) -> dict[str, Section]:
-    """The whole lock: for each stage its core, the built-ins that it may use, the outsiders in `used`."""
+    """The whole lock: for each stage its core and every installed plugin that it may use."""
     lock: dict[str, Section] = {}
     for stage, (module, kinds) in STAGES.items():
         section = {CORE: _entry(Origin("karma-plugins", __version__), core_digest(module))}
         for (kind, name), (plugin, origin) in registry.plugins.items():
-            if kind in kinds and not origin.entry_point:
+            if kind in kinds:
                 section[_label(stage, kind, name)] = plugin_entry(plugin, origin)
         for bound in used.get(stage, ()):
             section[_label(stage, kind_name(type(bound.plugin)), bound.plugin.name)] = _entry_of(bound)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from karma_plugins import params
 from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Plugin, Profiler
+from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, Juror, Registry
 
 
@@ -37,14 +39,36 @@ def generator(name: str, options: Mapping[str, Any], registry: Registry, *, wher
     return registry.bind(Generator, name, options, where=f"params.yaml, {where}")
 
 
+def judge(name: str, entry: params.JudgeEntry, registry: Registry, *, where: str) -> Bound[Judge]:
+    """The judge that an entry of a section names."""
+    place = f"params.yaml, {where}.{name}"
+    for key, home in (("weight", "weights"), ("kin_to", "kin_to")):
+        if key in entry.options and where == "judge.judges":
+            raise ParamsError(f"{place}: '{key}' is said in section 'jury': jury.{home}.{name}.")
+    return registry.bind(Judge, entry.plugin or name, entry.options, where=place, alias=name)
+
+
 def jury(judges: Mapping[str, params.JudgeEntry], registry: Registry, *, where: str) -> list[Juror]:
-    """The judges of a section with their weights, in order of their names."""
-    found = []
-    for name, entry in sorted(judges.items()):
-        place = f"params.yaml, {where}.{name}"
-        judge = registry.bind(Judge, entry.plugin or name, entry.options, where=place, alias=name)
-        found.append(Juror(judge, entry.weight, entry.kin_to))
-    return found
+    """The judges of a section, in order of their names."""
+    return [Juror(judge(name, entry, registry, where=where), entry) for name, entry in sorted(judges.items())]
+
+
+def read_by(judge: Bound[Judge], entry: params.JudgeEntry, kinship: Path) -> list[Path]:
+    """The files and folders beside prompts and answers whose bytes decide what a judge says.
+
+    ParamsError where a judge recalls what was recorded and its entry names no folder of it.
+    """
+    if judge.plugin.recall is not None and entry.reads is None:
+        raise ParamsError(
+            f"params.yaml, judge.judges.{judge.name}: key 'reads' is missing. Name the folder of recorded "
+            "verdicts."
+        )
+    package = Path(__file__).parents[1]
+    paths = [Path(entry.reads)] if entry.reads else []
+    paths += [path for path in judge.files if package not in path.parents]
+    if judge.plugin.compare is not None and entry.kin_radius < 1:
+        paths.append(kinship)
+    return list(dict.fromkeys(paths))
 
 
 def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pairing]:
@@ -57,6 +81,11 @@ def objective(section: params.TrainSection, registry: Registry) -> Bound[Objecti
     """The objective of section `train`."""
     options = _options(section.objectives, section.objective, Objective, registry, "train.objectives")
     return registry.bind(Objective, section.objective, options, where="params.yaml, train.objective")
+
+
+def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:
+    """The judges that reward answers in training, as the objective's options name them; mostly none."""
+    return jury(section.reward_judges, registry, where=f"train.objectives.{section.objective}.reward.judges")
 
 
 def _options(
@@ -82,12 +111,14 @@ def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
     if "kinship" in document:
         found["kinship"] = list(metrics(params.load("kinship", params.KinshipSection), registry))
     if "judge" in document:
-        judges = params.load("judge", params.JudgeSection).judges
+        judges = params.load_judges()
         found["judge"] = [juror.judge for juror in jury(judges, registry, where="judge.judges")]
     if "curriculum" in document:
         found["curriculum"] = [pairing(params.load("curriculum", params.CurriculumSection), registry)]
     if "train" in document:
-        found["train"] = [objective(params.load("train", params.TrainSection), registry)]
+        training = params.load("train", params.TrainSection)
+        rewards = [juror.judge for juror in rewarding(training, registry)]
+        found["train"] = [objective(training, registry), *rewards]
     if "evaluate" in document:
         section = params.load("evaluate", params.EvaluateSection)
         found["evaluate"] = [

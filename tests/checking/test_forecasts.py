@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from karma_plugins import generation, models, params, prompts
+from karma_plugins import generation, models, params, prompts, schemas, tables
 from karma_plugins.cli import main as karma
 from karma_plugins.registry import manager, selection
 from karma_plugins.requesting.spending import ledger
@@ -42,7 +43,7 @@ def check(judges: dict[str, Any] | None = None, **sampling: Any) -> Result:
     for model in document["models"].values():
         model["sampling"] = {"max_new_tokens": 30, **sampling}
     if judges is not None:
-        document["judge"]["judges"] = judges
+        document["judge"]["judges"], document["jury"] = judges, {}
     Path("params.yaml").write_text(yaml.safe_dump(document))
     return CliRunner().invoke(karma, ["check"])
 
@@ -88,7 +89,11 @@ def test_a_cap_that_breaks_is_an_error_before_anything_is_sent(pipeline: Path) -
 def test_judges_behind_an_endpoint(pipeline: Path) -> None:
     """Two answers to each of eight prompts: 16 to be rated, and 8 pairs in two orders, 3 samples each."""
     shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 20}}
-    judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", "samples": 3, **shared}}
+    read = {"reads": "models/first.yaml", **shared}
+    judges = {
+        "llm-rubric": {"plugin": "llm-rubric", **read},
+        "pairs": {"plugin": "llm-pairwise", "samples": 3, **read},
+    }
     result = check(judges)
     assert result.exit_code == 0, result.output
     requests, prompt, answer, cost = expected(result, "judge llm-rubric")
@@ -102,8 +107,21 @@ def test_judges_behind_an_endpoint(pipeline: Path) -> None:
     assert longer[1] - prompt == 16 * 100
 
 
+def test_comparisons_are_those_of_kin_where_kinship_is_known(pipeline: Path) -> None:
+    entry = {"plugin": "llm-pairwise", "reads": "models/first.yaml", "model": "models/first.yaml"}
+    said = check({"pairs": entry}).output
+    assert "judge pairs: at most 16 comparisons, pairs in both orders\n" in said
+    row = {"metric": "m", "model_a": "first", "model_b": "second", "kinship": 0.2, "uncertain": False,
+           "version": "1", "primary": True}  # fmt: skip
+    tables.write(pl.DataFrame([row], schema=schemas.KINSHIP.columns), "data/kinship.parquet", schemas.KINSHIP)
+    said = check({"pairs": entry | {"kin_radius": 0.5, "both_orders": False}})
+    assert "at most 0 comparisons, pairs in one order, of kin by data/kinship.parquet" in said.output
+    # The kinship table is no dep of the judges in dvc.yaml, and this one reads it.
+    assert "'data/kinship.parquet', which judge pairs reads, is no dep" in said.stderr
+
+
 def test_judges_of_the_evaluation(pipeline: Path) -> None:
-    """One held-out prompt, two samples by two models: four answers to rate, six pairs in two orders."""
+    """One held-out prompt, two samples by two models: four answers to rate, four pairs in two orders."""
     shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 5}}
     judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", **shared}}
     document = yaml.safe_load(Path("params.yaml").read_text())
@@ -111,7 +129,7 @@ def test_judges_of_the_evaluation(pipeline: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(document))
     result = check()
     assert expected(result, "evaluate, judge llm-rubric")[::2][:2] == [4, 4 * 50]
-    assert expected(result, "evaluate, judge pairs")[::2][:2] == [12, 12 * 50]
+    assert expected(result, "evaluate, judge pairs")[::2][:2] == [8, 8 * 50]
     assert "evaluate.judges.pairs.limits: in all it may come to 12, and max_requests is 5" in result.stderr
 
 

@@ -28,19 +28,14 @@ def repository(made: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A folder that holds what the stages leave behind."""
     monkeypatch.chdir(tmp_path)
     dataset.write(made, tmp_path / "data/pairs", CurriculumSection())
-    verdict = {"prompt_id": "p", "judge": "one", "version": "one (karma-plugins 0.1.0)", "status": "ok"}
-    judgement = pl.DataFrame(
-        [verdict | {"response_id": "r", "score": 1.0}], schema=schemas.JUDGEMENTS.columns
-    )
+    seat = {"judge": "one", "version": "one (karma-plugins 0.1.0)", "weight": 1.0}
+    judges = pl.DataFrame([seat | {"verdicts": 1, "skipped": 0, "failed": 0}], schema=schemas.JUDGES.columns)
     bias = pl.DataFrame(
         [{"measure": "length", "judge": "one", "value": 0.68, "fair": 0.5, "n": 9}],
         schema=schemas.BIAS.columns,
     )
-    tables.write(judgement, tmp_path / "data/judge/judgements.parquet", schemas.JUDGEMENTS)
-    tables.write(
-        schemas.COMPARISONS.empty(), tmp_path / "data/judge/comparisons.parquet", schemas.COMPARISONS
-    )
-    tables.write(bias, tmp_path / "data/judge/bias.parquet", schemas.BIAS)
+    tables.write(judges, tmp_path / "data/jury/judges.parquet", schemas.JUDGES)
+    tables.write(bias, tmp_path / "data/jury/bias.parquet", schemas.BIAS)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/curriculum.json").write_text(json.dumps(made.report))
     (tmp_path / "params.yaml").write_text(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 
 from karma_plugins import tables
@@ -29,7 +30,8 @@ def pairs(
             "profile": {"profiler": "recorded"},
             "kinship": {"metric": "capability"},
             "generate": {"samples": 1},
-            "judge": {"judges": {judge: {"plugin": "recorded"} for judge in judges}},
+            "judge": {"judges": {j: {"plugin": "recorded", "reads": "imported/verdicts"} for j in judges}},
+            "jury": {},
             "curriculum": curriculum,
         }
         commands = [
@@ -37,7 +39,8 @@ def pairs(
             *(f"python -m stages.profile {model}" for model in models),
             "python -m stages.kinship",
             *(f"python -m stages.generate {model}" for model in models),
-            "python -m stages.judge --recorded imported/verdicts",
+            *(f"python -m stages.judge {judge}" for judge in judges),
+            "python -m stages.jury",
             "python -m stages.curriculum",
         ]
         recorded_pipeline.run(commands, settings)
@@ -54,6 +57,7 @@ def completion(model: str, number: int, rating: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:judge 'honesty'")
 def test_ultrafeedback_pairs_kin_by_their_ratings(tmp_path: Path, repository: Path) -> None:
     """Models a and b are alike in all aspects, c is not; N/A leaves an answer without one of its judges."""
     ratings = {"a": (4, 5), "b": (5, 4), "c": (1, 1)}
@@ -92,6 +96,7 @@ def test_hh_pairs_stay_as_they_are(tmp_path: Path, repository: Path) -> None:
     assert found["kinship"].null_count() == 5
 
 
+@pytest.mark.filterwarnings("ignore:judge 'ultrafeedback'")
 def test_binarized_pairs_go_from_easy_to_hard_and_ties_drop_out(tmp_path: Path, repository: Path) -> None:
     scores = [(9.0, 8.0), (10.0, 1.0), (7.0, 7.0), (6.0, 3.0), (2.0, 5.0)]
     records = [

@@ -104,13 +104,13 @@ def final_number(text: str) -> Decimal | None:
     """
     text = SEPARATOR.sub(",", CURRENCY.sub("", text))
     text = LATEX_FRACTION.sub(_plain_fraction, text)
-    found = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
-    return _value(found[-1].groupdict()) if found else None
+    numbers = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
+    return _value(numbers[-1].groupdict()) if numbers else None
 
 
-def _plain_fraction(found: re.Match[str]) -> str:
-    whole = f"{found['whole'].strip()} " if found["whole"] else ""
-    return f"{whole}{found['above']}/{found['below']}"
+def _plain_fraction(fraction: re.Match[str]) -> str:
+    whole = f"{fraction['whole'].strip()} " if fraction["whole"] else ""
+    return f"{whole}{fraction['above']}/{fraction['below']}"
 
 
 def _value(parts: Mapping[str, str | None]) -> Decimal:
