@@ -5,8 +5,8 @@
 
 A pairwise judge (`--judge compare`) whose verdicts are looked up hears kin answers only; a scoring one hears
 every answer. Each stage runs in a fresh process on the tables that the one before wrote, as files of one
-model each. Printed: seconds, the ratio to the size before (2 is linear), the most memory, and what the judge
-was asked beside what `karma check` would forecast.
+model each. Printed: seconds of processor time, the ratio to the size before (2 is linear), the most memory,
+and what the judge was asked beside what `karma check` would forecast.
 """
 
 from __future__ import annotations
@@ -172,9 +172,9 @@ def child(stage: str, folder: Path, how: str) -> None:
     import karma_plugins.curriculum.dataset
     import karma_plugins.judging.deciding  # noqa: F401
 
-    start = time.perf_counter()
+    start = time.process_time()
     counts = {"judge": judge, "jury": jury, "curriculum": curriculum}[stage](folder, how)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": seconds, "gib": gib} | counts))
 

@@ -17,6 +17,7 @@ import click
 
 from karma_plugins.console import say
 from karma_plugins.errors import KarmaError, ParamsError, require
+from karma_plugins.staging import OURS
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
@@ -294,7 +295,7 @@ def _key(here: Path, common: Sequence[str]) -> str:
     """What all experiments of a study share, so that those of another are never taken for them."""
     from karma_plugins import lineage
 
-    told = json.dumps([lineage.pipeline(here).state, *common])
+    told = json.dumps([lineage.pipeline(here, OURS).state, *common])
     return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
@@ -307,7 +308,7 @@ def _forecast(here: Path, planned: int, left: int, workers: int) -> str:
     root = lineage.project_root(here)
     if not access.is_there(root):
         return f"{told}; no stage has been tracked yet, so their time is unknown."
-    with access.opened(root) as store:
+    with access.opened(root, OURS) as store:
         from karma_plugins.tracking.history import durations
 
         taken = {name: s for name, s in durations(store).items() if name.partition("@")[0] in STAGES}

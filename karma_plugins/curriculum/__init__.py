@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,8 @@ from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
 from karma_plugins.runtime.noise import mixed
 from karma_plugins.schemas import JUDGEMENTS, PAIRS
+
+Judgements: TypeAlias = pl.DataFrame | pl.LazyFrame | None
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,7 @@ def points(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.sort("order").select("order", "phase", "difficulty", "margin", "kinship")
 
 
-def _perplexities(
-    judgements: pl.DataFrame | pl.LazyFrame | None, settings: CurriculumSection
-) -> pl.DataFrame | None:
+def _perplexities(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
     """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
     if settings.perplexity is None:
         return None
@@ -119,9 +119,7 @@ def _perplexities(
     return mine.select("response_id", perplexity=1.0 / pl.col("score"))
 
 
-def _likelihoods(
-    judgements: pl.DataFrame | pl.LazyFrame | None, settings: CurriculumSection
-) -> pl.DataFrame | None:
+def _likelihoods(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
     """The likelihood of every answer that the judge named in `settings.likelihood` scored."""
     if settings.likelihood is None:
         if settings.likelier < 1 or settings.difficulty.get("likelihood", 0.0) > 0:
@@ -134,12 +132,12 @@ def _likelihoods(
     return mine.select("response_id", likelihood="score")
 
 
-def _scored(judgements: pl.DataFrame | pl.LazyFrame | None, judge: str, key: str) -> pl.DataFrame:
+def _scored(judgements: Judgements, judge: str, key: str) -> pl.DataFrame:
     known = JUDGEMENTS.empty() if judgements is None else judgements
-    scored = known.lazy().filter(pl.col("judge") == judge, pl.col("score") > 0).collect()
-    if scored.is_empty():
+    mine = known.lazy().filter(pl.col("judge") == judge, pl.col("score") > 0).collect()
+    if mine.is_empty():
         raise ParamsError(_unheard(judge, key))
-    return scored
+    return mine
 
 
 def _unheard(judge: str, key: str) -> str:

@@ -72,12 +72,12 @@ def _vocabulary(answers: Sequence[pl.Series], runs: int) -> tuple[Codes, NDArray
     """The number of each code point, the place of each run (0 = not in the vocabulary), and the spread."""
     share = max(2, SAMPLE // max(1, len(answers)))
     samples = [texts.gather_every(max(1, -(-len(texts) // share))) for texts in answers]
-    alphabet = _alphabet(samples)
+    every = pl.concat(samples)
+    alphabet = _alphabet(every)
     tally = np.zeros(1 << RUN_BITS, dtype=np.int64)
-    for texts in samples:
-        for characters, _ in _streams(texts, alphabet):
-            for codes, _ in _runs(characters):
-                tally += np.bincount(codes, minlength=len(tally))
+    for characters, _ in _streams(every, alphabet):
+        for codes, _ in _runs(characters):
+            tally += np.bincount(codes, minlength=len(tally))
     tally[_over_edges()] = 0
     common = np.argsort(-tally, kind="stable")[:runs]
     common = common[tally[common] > 0]
@@ -86,11 +86,8 @@ def _vocabulary(answers: Sequence[pl.Series], runs: int) -> tuple[Codes, NDArray
     return alphabet, table, _spread(samples, alphabet, table, len(common))
 
 
-def _alphabet(samples: Sequence[pl.Series]) -> Codes:
-    tally = np.zeros(0x110000, dtype=np.int64)
-    for texts in samples:
-        points = _points("".join(texts.to_list()))
-        tally += np.bincount(points, minlength=len(tally))
+def _alphabet(texts: pl.Series) -> Codes:
+    tally = np.bincount(_points("".join(texts.to_list())), minlength=0x110000)
     common = np.argsort(-tally, kind="stable")[: EDGE - FIRST]
     common = common[tally[common] > 0]
     alphabet = np.full(len(tally), OTHER, dtype=np.uint32)

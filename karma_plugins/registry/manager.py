@@ -57,7 +57,7 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
         place = f"{origin}, entry point '{entry.name} = {entry.value}'"
         try:
             module = entry.load()
-        except Exception as error:  # a plugin's import may fail in any way, and must not take the others down
+        except (Exception, SystemExit) as error:  # an import may fail in any way, and takes no other down
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             cure = "Upgrade or uninstall it"
             if isinstance(error, ModuleNotFoundError) and error.name:
@@ -129,7 +129,7 @@ def _register(registry: Registry, module: ModuleType | Any, origin: Origin) -> N
 def _call(manager: pluggy.PluginManager, hook: str) -> Sequence[Plugin]:
     try:
         return [plugin for plugins in getattr(manager.hook, hook)() for plugin in plugins]
-    except Exception as error:  # the author's code runs here
+    except (Exception, SystemExit) as error:  # the author's code runs here
         raise ValueError(
             f"{hook} raised {type(error).__name__}: {' '.join(str(error).split())}. Upgrade or uninstall it"
         ) from error

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from karma_plugins import generation, models, params, prompts, schemas, tables
+from karma_plugins import generation, models, params, prompts
 from karma_plugins.cli import main as karma
 from karma_plugins.registry import manager, selection
 from karma_plugins.requesting.spending import ledger
@@ -99,25 +98,13 @@ def test_judges_behind_an_endpoint(pipeline: Path) -> None:
     requests, prompt, answer, cost = expected(result, "judge llm-rubric")
     assert (requests, answer) == (16, 16 * 50)
     assert cost == pytest.approx((prompt * 1.0 + answer * 4.0) / 1e6)
+    assert "judge pairs: at most 16 comparisons, pairs in both orders\n" in result.output
     pairs = expected(result, "judge pairs")
     assert pairs[:1] + pairs[2:3] == [48, 48 * 50]
     assert "judge.judges.pairs.limits: in all it may come to 48, and max_requests is 20" in result.stderr
     # A longer answer is another 16 times as many tokens to read.
     longer = expected(check(judges, max_new_tokens=130), "judge llm-rubric")
     assert longer[1] - prompt == 16 * 100
-
-
-def test_comparisons_are_those_of_kin_where_kinship_is_known(pipeline: Path) -> None:
-    entry = {"plugin": "llm-pairwise", "reads": "models/first.yaml", "model": "models/first.yaml"}
-    said = check({"pairs": entry}).output
-    assert "judge pairs: at most 16 comparisons, pairs in both orders\n" in said
-    row = {"metric": "m", "model_a": "first", "model_b": "second", "kinship": 0.2, "uncertain": False,
-           "version": "1", "primary": True}  # fmt: skip
-    tables.write(pl.DataFrame([row], schema=schemas.KINSHIP.columns), "data/kinship.parquet", schemas.KINSHIP)
-    said = check({"pairs": entry | {"kin_radius": 0.5, "both_orders": False}})
-    assert "at most 0 comparisons, pairs in one order, of kin by data/kinship.parquet" in said.output
-    # The kinship table is no dep of the judges in dvc.yaml, and this one reads it.
-    assert "'data/kinship.parquet', which judge pairs reads, is no dep" in said.stderr
 
 
 def test_judges_of_the_evaluation(pipeline: Path) -> None:

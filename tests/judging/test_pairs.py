@@ -9,7 +9,7 @@ import pytest
 
 from karma_plugins.judging import answers
 from karma_plugins.judging.answers import chunks, index, with_texts
-from karma_plugins.judging.pairs import kin_models, pairs
+from karma_plugins.judging.pairs import kin_models, kin_pairs, pairs
 from karma_plugins.params import JudgeEntry
 from tests.judging import jury_cases as cases
 
@@ -93,3 +93,16 @@ def test_chunks_hold_whole_prompts_and_change_no_verdict(monkeypatch: pytest.Mon
     again = cases.judge(cases.prompts(5), pool().lazy(), None, jury, cases.settings(compare_per_prompt=3))
     for table in ("judgements", "comparisons", "rewards", "bias"):
         assert getattr(again, table).equals(getattr(whole, table)), table
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"compare_per_prompt": None}, {"compare_per_prompt": 2, "both_orders": False}]
+)
+@pytest.mark.parametrize("radius", [0.3, 1.0])
+def test_the_forecast_is_the_number_of_comparisons(entry: dict[str, object], radius: float) -> None:
+    kinship = cases.kinship({("a", "b"): 0.9, ("a", "c"): 0.2, ("b", "c"): None}, sums={("b", "c"): 0.8})
+    settings = JudgeEntry(kin_radius=radius, **entry)
+    prompts = cases.prompts(5)
+    kin = kin_models(kinship, pl.Series(MODELS), prompts["competency"], radius) if radius < 1 else None
+    rows = pairs(with_texts(index(pool()), prompts, pool()), kin, settings)
+    assert kin_pairs(prompts["competency"], MODELS, 1, kinship, settings) == rows.height
