@@ -329,7 +329,7 @@ def test_numbers_that_are_not_finite_stop_at_once_and_leave_nothing(base, tmp_pa
 
 def test_weights_beyond_all_measure_are_not_written_after_the_last_step_either(base, tmp_path):
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "max_steps": 1})
-    with pytest.raises(TrainingError, match=r"weights of value 1.*e\+30 at step 1"):
+    with pytest.raises(TrainingError, match=r"weights of value [\d.]+e\+\d+ at step 1"):
         run(base, tmp_path, settings, pairs=pairs(4))
     assert not (tmp_path / "model").exists()
 
