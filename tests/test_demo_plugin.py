@@ -68,6 +68,10 @@ def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipelin
     settle(settings | {"kinship": {"metric": "demo"}})
     stages = "from stages.kinship import main as kinship; from stages.judge import main as judge"
     both = f"{stages}; kinship([], standalone_mode=False); judge([], standalone_mode=False)"
+    done = run(site, "-c", f"{stages}; kinship()", cwd=pipeline)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "karma.lock.json, kinship: holds no 'demo' (karma-demo 0.1.0). Run `karma lock`." in done.stderr
+    assert run(site, "-m", "karma_plugins", "lock", cwd=pipeline).returncode == 0
     done = run(site, "-c", both, cwd=pipeline)
     assert done.returncode == 0, done.stderr
     assert set(pl.read_parquet("data/kinship.parquet")["version"]) == {"demo (karma-demo 0.1.0)"}

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from karma_plugins import models, params, prompts
 from karma_plugins.checking import costs
 from karma_plugins.checking.findings import Findings, is_made
-from karma_plugins.contracts import Generator, Model
+from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.registry import Bound, Registry, lock, selection
+from karma_plugins.registry.stages import STAGES, Stage
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,7 +49,7 @@ def check(registry: Registry) -> Findings:
     _training(document, made, findings)
     _interpolated(document, pipeline, findings)
     for stage, bound in used.items():
-        findings.attempt(lock.verify, stage, bound, dry=True)
+        findings.attempt(lock.verify, stage, bound)
     _tracking(findings)
     _disk(findings)
     costs.forecast(document, pool, used, asked, made, registry, findings)
@@ -57,13 +58,13 @@ def check(registry: Registry) -> Findings:
 
 def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
     """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
-    known = {*lock.STAGES, "models", "tracking", "import"}
+    known = {*STAGES, "models", "tracking", "import"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
     for stage in pipeline:
         misspelt = did_you_mean(stage, [str(name) for name in document])
-        if stage in lock.STAGES and stage not in document and not misspelt:
+        if stage in STAGES and stage not in document and not misspelt:
             findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
 
 
@@ -170,66 +171,48 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
 def _plugins(
     document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
 ) -> dict[str, list[Bound[Any]]]:
-    """What each section names, as far as it can be used."""
-    used: dict[str, list[Bound[Any]]] = {}
-    _section("generate", params.GenerateSection, document, findings)
+    """What each section names, as far as it can be used, by stage; `generate` is looked at with the models."""
     _section("tracking", params.TrackingSection, document, findings)
-    if (profile := _section("profile", params.ProfileSection, document, findings)) is not None:
-        used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
-        for profiler in used["profile"]:
-            tasks = {competency: names for competency, names in profile.tasks.items() if names}
-            if profiler.plugin.check is not None and not _awaited(profiler, made):
-                findings.attempt(profiler.plugin.check, tasks, profiler.options)
-    if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
-        names = selection.metric_names(kinship)
-        used["kinship"] = _found(
-            findings.attempt(selection.metric, name, kinship, registry) for name in names
-        )
-    if (judge := _section("judge", params.JudgeSection, document, findings)) is not None:
-        used["judge"] = _jury(judge.judges, "judge.judges", document, registry, made, findings)
-    if (curriculum := _section("curriculum", params.CurriculumSection, document, findings)) is not None:
-        used["curriculum"] = _found([findings.attempt(selection.pairing, curriculum, registry)])
-    if (train := _section("train", params.TrainSection, document, findings)) is not None:
-        used["train"] = _found([findings.attempt(selection.objective, train, registry)])
-    if (evaluate := _section("evaluate", params.EvaluateSection, document, findings)) is not None:
-        generator = findings.attempt(
-            selection.generator, evaluate.generator, evaluate.sampling, registry, where="evaluate.generator"
-        )
-        jury = _jury(evaluate.judges, "evaluate.judges", document, registry, made, findings)
-        used["evaluate"] = [*jury, *_found([generator]), *used.get("profile", [])]
+    rows = [stage for stage in STAGES.values() if stage.section is not None and stage.name != "prompts"]
+    checked = {stage.name: _section(stage.name, stage.section, document, findings) for stage in rows}
+    sections = {name: section for name, section in checked.items() if section is not None}
+    used: dict[str, list[Bound[Any]]] = {}
+    for stage in rows:
+        if stage.name == "generate" or not all(name in sections for name in stage.needs):
+            continue
+        bound = [findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections)]
+        used[stage.name] = [one for one in bound if one is not None]
+        _look_at_judges(stage, sections[stage.name], used[stage.name], document, made, findings)
+    for profiler in used.get("profile", ()):
+        tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
+        if profiler.plugin.check is not None and not _awaited(profiler, made):
+            findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
 
 
-def _found(bound: Iterable[Bound[Any] | None]) -> list[Bound[Any]]:
-    return [one for one in bound if one is not None]
-
-
-def _jury(
-    judges: Mapping[str, params.JudgeEntry],
-    where: str,
+def _look_at_judges(
+    stage: Stage,
+    section: BaseModel,
+    used: Iterable[Bound[Any]],
     document: Mapping[str, Any],
-    registry: Registry,
     made: set[Path],
     findings: Findings,
-) -> list[Bound[Any]]:
-    """The judges that can be used, with the models that they ask looked at."""
-    found: list[Bound[Any]] = []
+) -> None:
+    """The judges of a section: the candidates that they are kin to, and the models that they ask."""
     candidates = [str(name) for name in document.get("models") or ()]
-    for name, entry in judges.items():
+    entries: Mapping[str, params.JudgeEntry] = getattr(section, "judges", {})
+    for name, entry in entries.items():
         if entry.kin_to is not None and entry.kin_to not in candidates:
             findings.errors.append(
-                f"params.yaml, {where}.{name}.kin_to: no candidate is called '{entry.kin_to}'."
+                f"params.yaml, {stage.name}.judges.{name}.kin_to: no candidate is called '{entry.kin_to}'."
                 f"{did_you_mean(entry.kin_to, candidates)}"
             )
-        seats = findings.attempt(selection.jury, {name: entry}, registry, where=where)
-        for seat in seats or ():
-            found.append(seat.judge)
-            reads = seat.judge.plugin.reads
-            if reads is not None and not _awaited(seat.judge, made):
-                for path in findings.attempt(reads, seat.judge.options) or ():
-                    if path.suffix in (".yaml", ".yml"):
-                        _model(name, str(path), findings)
-    return found
+    for judge in used:
+        reads = judge.plugin.reads
+        if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, made):
+            for path in findings.attempt(reads, judge.options) or ():
+                if path.suffix in (".yaml", ".yml"):
+                    _model(judge.name, str(path), findings)
 
 
 def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findings: Findings) -> None:

@@ -51,7 +51,7 @@ class LockedData:
 class LockedStage:
     """A stage (`generate@trunk`) as it last ran. Its own section of params.yaml has keys without its name.
 
-    `code` holds what karma.lock.json said then, by label: distribution, version, digest. A stage is `current`
+    `code` holds what karma.lock.json said then, by key: distribution, version, digest. A stage is `current`
     where command, params and hashes are those of the revision; otherwise it ran for another state.
     """
 
@@ -202,13 +202,14 @@ def _data(repo: Repo, out: Any) -> LockedData:
 
 
 def _code(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Entries of karma.lock.json by label, whether dvc.lock holds a section (`judge`) or a key of one."""
+    """Entries of karma.lock.json by key (`judge.core`), whether dvc.lock holds a section or a key of one."""
     entries: dict[str, dict[str, str]] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and "digest" in value:
-            entries[key.partition(".")[2] or key] = dict(value)
+            entries[key] = dict(value)
         elif isinstance(value, Mapping):
-            entries |= {label: dict(entry) for label, entry in value.items() if isinstance(entry, Mapping)}
+            whole = {f"{key}.{name}": entry for name, entry in value.items()}
+            entries |= {name: dict(entry) for name, entry in whole.items() if isinstance(entry, Mapping)}
     return entries
 
 
