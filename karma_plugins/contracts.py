@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +27,8 @@ API_VERSION = 1
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 #: Called by long work with metrics at a step, such as `report({"loss": 0.3}, 40)`.
 Report: TypeAlias = Callable[[Mapping[str, float], int], None]
+#: Type of a validation error whose value must not be repeated in any message.
+UNREPEATED = "unrepeated"
 #: A share of a whole.
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Status: TypeAlias = Literal["ok", "tie", "skipped", "failed"]
@@ -61,14 +65,43 @@ class Weights(Options):
         return self.folder or self.hub or ""
 
 
+class RequestShape(Options):
+    """How a server wants its requests: keys of the body left out, then renamed, then added."""
+
+    leave_out: tuple[str, ...] = Field((), description="keys that the server refuses, such as 'seed'")
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="such as {max_tokens: max_completion_tokens}"
+    )
+    add: dict[str, Any] = Field(default_factory=dict, description="such as {reasoning_effort: low}")
+
+
 class Endpoint(Options):
     """A model behind an OpenAI-compatible server; its key stays in the environment."""
 
-    endpoint: str = Field(description="base URL, such as 'http://127.0.0.1:8000/v1'", pattern=r"^https?://")
+    endpoint: str = Field(description="base URL, such as 'http://127.0.0.1:8000/v1'")
     model: str = Field(description="the model's name at the server")
     served_as: str | None = Field(None, description="its name in the server's replies, where that is another")
     api_key_env: str | None = Field(None, description="environment variable that holds the key")
     system_prompt: str | None = None
+    request: RequestShape = Field(default_factory=RequestShape, description="how the server wants requests")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        """A key in an address would stand in every message and log: none is taken, and none is repeated."""
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if "@" in value.partition("://")[2].partition("/")[0] or "?" in value or "#" in value:
+            raise PydanticCustomError(
+                UNREPEATED,
+                "holds a user name, a password or a query; put the key in a variable, named in api_key_env",
+            )
+        if not value.startswith(("http://", "https://")) or not host or port == 0 or not value.isprintable():
+            raise ValueError("is no address such as 'http://127.0.0.1:8000/v1' (ports go from 1 to 65535)")
+        return value
 
 
 class Recorded(Options):

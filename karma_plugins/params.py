@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from karma_plugins.contracts import Fraction, TrainingSettings
+from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
 
 PARAMS = Path("params.yaml")
@@ -325,7 +325,8 @@ def _problem(model: type[BaseModel], item: dict[str, Any]) -> str:
         return f"unknown key '{place}'.{did_you_mean(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
     if item["type"] == "missing":
         return f"key '{place}' is missing"
-    found = "" if isinstance(item["input"], (dict, BaseModel)) else f" (found {item['input']!r})"
+    kept_quiet = item["type"] == UNREPEATED or isinstance(item["input"], (dict, BaseModel))
+    found = "" if kept_quiet else f" (found {item['input']!r})"
     return f"{place or 'value'}: {item['msg'][0].lower()}{item['msg'][1:]}{found}"
 
 

@@ -32,14 +32,15 @@ RECORDED_NAMES = (*RESPONSES, "scores.parquet")
 
 
 def api_key(endpoint: Endpoint) -> SecretStr | None:
-    """An endpoint's key from the environment; ModelError where the variable is named but not set."""
+    """An endpoint's key from the environment; ModelError where the variable is not set or holds no key."""
     if endpoint.api_key_env is None:
         return None
-    if not (value := os.environ.get(endpoint.api_key_env)):
-        raise ModelError(
-            f"{endpoint.endpoint}: environment variable {endpoint.api_key_env} is not set. "
-            "Export the key in it."
-        )
+    value = os.environ.get(endpoint.api_key_env, "").strip()
+    where = f"{endpoint.endpoint}: environment variable {endpoint.api_key_env}"
+    if not value:
+        raise ModelError(f"{where} is not set. Export the key in it.")
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ModelError(f"{where} holds characters that no key has (printable ASCII without spaces).")
     return SecretStr(value)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+import math
+import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,15 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from karma_plugins.contracts import Messages
+from karma_plugins.contracts import Messages, RequestShape
 from karma_plugins.errors import RequestError
 from karma_plugins.models import Endpoint, api_key, with_system_prompt
+from karma_plugins.requesting.bodies import BodyError, read_body
 from karma_plugins.requesting.kept_replies import KeptReplies
-from karma_plugins.requesting.replies import HEALING, Reply, after, failed, read_reply
+from karma_plugins.requesting.replies import HEALING, Reply, after, failed, one_line, read_reply
+from karma_plugins.requesting.secrets import Mask
 from karma_plugins.requesting.spending import Ledger, Limits, Usage, expected, ledger
+from karma_plugins.requesting.throttle import Throttle
 from karma_plugins.runtime.progress import Advance, progress
 from karma_plugins.runtime.shards import karma_folder, key, locked
 
@@ -111,6 +115,7 @@ def _call(endpoint: Endpoint, request: ChatRequest) -> _Call:
         "response_format": request.response_format,
     }
     body = {name: value for name, value in body.items() if value is not None} | dict(request.extra)
+    body = _fitted(body, endpoint.request)
     content = json.dumps(body, ensure_ascii=False, sort_keys=True)
     return _Call(
         key(endpoint.endpoint, content, request.sample),
@@ -119,42 +124,14 @@ def _call(endpoint: Endpoint, request: ChatRequest) -> _Call:
     )
 
 
+def _fitted(body: Mapping[str, Any], shape: RequestShape) -> dict[str, Any]:
+    """A body as this server takes it: keys left out, renamed and added, in that order."""
+    kept = {name: value for name, value in body.items() if name not in shape.leave_out}
+    return {shape.rename.get(name, name): value for name, value in kept.items()} | dict(shape.add)
+
+
 def _folder(endpoint: Endpoint, folder: Path | None) -> Path:
     return (folder or karma_folder() / "requests") / key(endpoint.endpoint, endpoint.model)[:16]
-
-
-class _Throttle:
-    """Lets so many requests through at once: half as many after a 429, slowly more while all goes well."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.limit, self.active = most, float(most), 0
-        self.resume = self.lowered = 0.0
-        self.left = asyncio.Event()
-
-    async def enter(self) -> float:
-        """Wait for a place; returns the time of entry."""
-        while self.active >= int(self.limit) or self.resume > time.monotonic():
-            pause = self.resume - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            else:
-                self.left.clear()
-                await self.left.wait()
-        self.active += 1
-        return time.monotonic()
-
-    def leave(self, *, well: bool) -> None:
-        self.active -= 1
-        if well:
-            self.limit = min(float(self.most), self.limit + 1 / self.limit)
-        self.left.set()
-
-    def too_many(self, entered: float, wait: float) -> None:
-        """Hold everybody back for `wait` seconds; refusals of what was on its way already count once."""
-        now = time.monotonic()
-        if entered >= self.lowered:
-            self.limit, self.lowered = max(1.0, self.limit / 2), now
-        self.resume = max(self.resume, now + wait)
 
 
 class _Run:
@@ -163,10 +140,11 @@ class _Run:
     def __init__(self, endpoint: Endpoint, limits: Limits, folder: Path | None, advance: Advance) -> None:
         self.endpoint, self.limits, self.advance = endpoint, limits, advance
         secret = api_key(endpoint)
-        self.secret = secret.get_secret_value().strip() if secret is not None else ""
+        self.secret = secret.get_secret_value() if secret is not None else ""
+        self.mask = Mask(self.secret)
         self.kept = KeptReplies(_folder(endpoint, folder))
         self.ledger: Ledger = ledger(endpoint.endpoint, endpoint.model, limits)
-        self.throttle = _Throttle(limits.concurrency)
+        self.throttle = Throttle(limits.concurrency)
         self.url = f"{endpoint.endpoint.rstrip('/')}/chat/completions"
         self.stopped: RequestError | None = None
 
@@ -178,7 +156,7 @@ class _Run:
             self.advance(len(calls) - len(wanted) + len(found))
             waiting = deque(call for name, call in wanted.items() if name not in found)
             self._before(waiting)
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
             if self.secret:
                 headers["Authorization"] = f"Bearer {self.secret}"
             import httpx  # here, as options of plugins import this package for its limits alone
@@ -248,22 +226,28 @@ class _Run:
         import httpx
 
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                response = await client.post(self.url, content=call.content)
+            async with (
+                asyncio.timeout(self.limits.timeout),
+                client.stream("POST", self.url, content=call.content) as response,
+            ):
+                if 300 <= response.status_code < 400:
+                    raise RequestError(self._moved(response))
+                body = await read_body(response)
         except (TimeoutError, httpx.TimeoutException):
             return failed("timeout", f"no answer in {self.limits.timeout:g} s"), None, call.most
-        except httpx.ConnectError:
-            return UNREACHABLE, None, Usage(1)
-        except httpx.RequestError as error:
-            details = self._without_secret(str(error) or type(error).__name__)
+        except BodyError as error:
+            return failed("too large" if error.large else "cut connection", str(error)), None, call.most
+        except httpx.ConnectError as error:
+            return self._unconnected(error), None, Usage(1)
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            details = self.mask(str(error) or type(error).__name__)
             return failed("cut connection", details), None, call.most
-        body = response.content
-        if self.secret:
-            body = body.replace(self.secret.encode(), b"***")
         kind = response.headers.get("Content-Type", "")
-        reply = read_reply(response.status_code, kind, body, self.endpoint.model, self.endpoint.served_as)
-        if response.status_code != 200:
-            return reply, self._wait(response), Usage(1)
+        reply = read_reply(
+            response.status_code, kind, body, self.endpoint.model, self.endpoint.served_as, self.mask
+        )
+        if response.status_code != 200 or reply.failure in HEALING:
+            return reply, self._wait(response), Usage(1) if response.status_code != 200 else call.most
         asked, given = reply.prompt_tokens, reply.completion_tokens
         used = Usage(
             1,
@@ -272,6 +256,25 @@ class _Run:
             call.most.bounded,
         )
         return reply, None, used
+
+    def _unconnected(self, error: httpx.ConnectError) -> Reply:
+        """No connection; RequestError where it is the certificate that is not to be trusted."""
+        details = one_line(str(error))
+        if "CERTIFICATE_VERIFY_FAILED" in details:
+            raise RequestError(
+                f"its certificate can't be verified ({details[:120]}). Name your authority's certificate in "
+                "SSL_CERT_FILE, or correct the descriptor."
+            )
+        return UNREACHABLE
+
+    def _moved(self, response: httpx.Response) -> str:
+        """A redirect is not followed: what is asked, and the key, are meant for the descriptor's address."""
+        place = self.mask(one_line(response.headers.get("Location", "")))
+        place = re.sub(r"(?<=//)[^/@]*@|\?.*", "", place)[:200]
+        return (
+            f"it redirects ({response.status_code}) to '{place or 'nowhere'}'. Name the address that answers "
+            "in the descriptor's endpoint."
+        )
 
     def _wait(self, response: httpx.Response) -> float | None:
         """Seconds that Retry-After (a number or a date) asks for; RequestError where that is too long."""
@@ -283,10 +286,12 @@ class _Run:
         except ValueError:
             try:
                 seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return None
+        if math.isnan(seconds):
+            return None
         if not seconds <= self.limits.max_wait:
-            raise RequestError(f"it asks to wait {value}. Run again then, or raise max_wait.")
+            raise RequestError(f"it asks to wait {one_line(value)[:80]}. Run again then, or raise max_wait.")
         return max(seconds, 0.0)
 
     def _before(self, waiting: Iterable[_Call]) -> None:
@@ -297,11 +302,8 @@ class _Run:
             raise self._named(error) from None
 
     def _named(self, error: RequestError) -> RequestError:
-        text = self._without_secret(str(error))
+        text = self.mask(str(error))
         return RequestError(f"{self.endpoint.endpoint}, model '{self.endpoint.model}': {text}")
-
-    def _without_secret(self, text: str) -> str:
-        return text.replace(self.secret, "***") if self.secret else text
 
 
 def _alone(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

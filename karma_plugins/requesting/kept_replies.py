@@ -1,48 +1,108 @@
-"""Finished answers of chat servers on disk, each written as soon as it is there."""
+"""Finished answers of chat servers on disk: written as soon as they are there, checked when they are read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from karma_plugins.requesting.replies import Reply
 
+T = TypeVar("T")
+NAME = "replies.sqlite"
+TABLE = """
+CREATE TABLE IF NOT EXISTS kept (
+    key TEXT PRIMARY KEY, reply TEXT NOT NULL, digest TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
 
 class KeptReplies:
-    """A folder's finished answers by key: each is there whole or not at all, whenever we are killed."""
+    """A folder's finished answers by key: each is there whole or not at all, whenever we are killed.
+
+    What is damaged (the file, or an answer that is not the one its digest was made of) is asked again, with
+    one warning that says what.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
         folder.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(folder / "replies.sqlite", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        # Gather what is written into the main file seldom: it waits for the disk, and all requests with it.
-        self._database.execute("PRAGMA wal_autocheckpoint = 20000")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
-        )
+        self._database = self._mended(self._opened)
 
     def read(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies that are there."""
-        found: dict[str, Reply] = {}
+        """The replies that are there and whole."""
         names = list(keys)
-        for start in range(0, len(names), 500):
-            part = names[start : start + 500]
-            marks = ",".join("?" * len(part))
-            rows = self._database.execute(f"SELECT key, reply FROM replies WHERE key IN ({marks})", part)  # noqa: S608
-            found |= {name: _reply(reply) for name, reply in rows}
-        return found
+        rows = self._mended(lambda: self._rows(names))
+        replies = {key: _reply(reply) for key, reply, digest in rows if digest == _digest(key, reply)}
+        if damaged := len(rows) - len(replies):
+            warnings.warn(
+                f"karma: {damaged} of {len(rows)} kept replies in {self._path} are damaged and asked again.",
+                stacklevel=2,
+            )
+        return replies
 
-    def keep(self, name: str, reply: Reply) -> None:
+    def keep(self, key: str, reply: Reply) -> None:
         """Write one reply."""
-        row = [reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens]
-        self._database.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (name, json.dumps(row)))
+        row = json.dumps([reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens])
+        self._database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, row, _digest(key, row)))
 
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            # What is written is seldom gathered into the main file: that waits for the disk.
+            database.execute("PRAGMA wal_autocheckpoint = 20000")
+            database.execute(TABLE)
+            database.execute("SELECT key, reply, digest FROM kept LIMIT 1")  # an older file has other columns
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _rows(self, names: list[str]) -> list[tuple[str, str, str]]:
+        rows: list[tuple[str, str, str]] = []
+        for start in range(0, len(names), 500):
+            part = names[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, reply, digest FROM kept WHERE key IN ({marks})"  # noqa: S608
+            rows += self._database.execute(query, part)
+        return [row for row in rows if all(isinstance(value, str) for value in row)]
+
+    def _mended(self, work: Callable[[], T]) -> T:
+        """Do some work with the file; where it is no database any more, begin a new one and do it again."""
+        try:
+            return work()
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not _broken(error):
+                raise
+            warnings.warn(
+                f"karma: the kept replies in {self._path} are damaged ({error}); all are asked again.",
+                stacklevel=3,
+            )
+        if hasattr(self, "_database"):
+            self._database.close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            self._path.with_name(NAME + suffix).unlink(missing_ok=True)
+        self._database = self._opened()
+        return work()
+
+
+def _broken(error: sqlite3.OperationalError) -> bool:
+    """Whether an error speaks of what the file holds, not of its lock, the disk or permissions."""
+    return "malformed" in str(error) or "no such column" in str(error)
+
+
+def _digest(key: str, reply: str) -> str:
+    return hashlib.blake2b(f"{key}\0{reply}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _reply(row: str) -> Reply:

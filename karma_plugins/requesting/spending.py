@@ -32,7 +32,9 @@ class Limits(BaseModel):
         300.0, ge=0, description="seconds that a server may ask us to wait; more ends the run"
     )
     max_requests: int | None = Field(None, ge=0, description="most requests, tries included")
-    max_tokens: int | None = Field(None, ge=0, description="most tokens of prompts and answers together")
+    max_total_tokens: int | None = Field(
+        None, ge=0, description="most tokens of prompts and answers together"
+    )
     max_cost: float | None = Field(None, ge=0, description="most money, in the currency of the prices")
     prompt_price: float | None = Field(None, ge=0, description="price of a million prompt tokens")
     completion_price: float | None = Field(None, ge=0, description="price of a million answer tokens")
@@ -106,7 +108,7 @@ class Ledger:
         total, limits = self.used + more, self.limits
         found = {
             "max_requests": total.requests,
-            "max_tokens": total.prompt_tokens + total.completion_tokens,
+            "max_total_tokens": total.prompt_tokens + total.completion_tokens,
             "max_cost": total.cost(limits) or 0.0,
         }
         for name, value in found.items():

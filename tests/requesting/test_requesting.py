@@ -129,7 +129,7 @@ def test_a_system_prompt_goes_first():
     ("cap", "message"),
     [
         ({"max_requests": 19}, "in all it may come to 20, and max_requests is 19"),
-        ({"max_tokens": 500}, "max_tokens is 500"),
+        ({"max_total_tokens": 500}, "max_total_tokens is 500"),
         ({"max_cost": 0.01, "prompt_price": 1.0, "completion_price": 100.0}, "max_cost is 0.01"),
     ],
 )
@@ -167,7 +167,7 @@ def test_caps_hold_for_all_calls_of_a_process():
 
 
 def test_tokens_that_were_used_count_not_those_that_were_feared():
-    limits = QUICK.model_copy(update={"max_tokens": 100})
+    limits = QUICK.model_copy(update={"max_total_tokens": 100})
     with serving(ChatServer()) as server:
         for i in range(3):  # 29 tokens may be used by each, 8 are
             complete(at(server), ask([f"{i}"]), limits)
@@ -175,7 +175,7 @@ def test_tokens_that_were_used_count_not_those_that_were_feared():
 
 
 def test_a_cap_on_tokens_needs_a_bound_on_answers():
-    endpoint, limits = Endpoint(endpoint="http://127.0.0.1:9/v1", model="m"), Limits(max_tokens=10**6)
+    endpoint, limits = Endpoint(endpoint="http://127.0.0.1:9/v1", model="m"), Limits(max_total_tokens=10**6)
     with pytest.raises(RequestError, match="needs a bound on answers"):
         complete(endpoint, [ChatRequest([{"role": "user", "content": "a"}])], limits)
 
