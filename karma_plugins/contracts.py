@@ -375,8 +375,8 @@ class Generator(Plugin):
 
     `check(model, prompts, options)`, where given, raises before any work when the model can't serve these
     prompts (table `prompts`). `keeps_shards` is false where making an answer again costs nothing.
-    `usage(model, requests, options)`, where given, says what generating would ask of a paid server; null where
-    nothing is to be paid. It asks nothing; `karma check` shows it.
+    `usage(model, requests, options)`, where given, says what generating would ask of a paid server; null
+    where nothing is to be paid. It asks nothing; `karma check` shows it.
     """
 
     generate: Callable[[Model, Sequence[Request], Any], Sequence[Completion]] | None = None
@@ -397,16 +397,16 @@ class Judge(Plugin):
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
     keeps its own work; it is then asked about everything in one call.
 
-    `usage(cases, times, options)`, where given, says what judging would ask of a paid server, each of the cases
-    `times` over: answers of a judge that scores, pairs of one that compares (of one that does both it is
-    asked for each). Null where nothing is to be paid. It asks nothing; `karma check` shows it.
+    `usage(cases, times, options)`, where given, says what judging would ask of a paid server, each of the
+    cases `times` over: answers where the judge scores, pairs where it compares. Null where nothing is to be
+    paid. It asks nothing; `karma check` shows it.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
     compare: Callable[[Sequence[AnswerPair], Any], Sequence[float | Verdict]] | None = None
     recall: Callable[[Verdicts, Any], Verdicts] | None = None
     keeps_shards: bool | Callable[[Any], bool] = True
-    usage: Callable[[Iterable[Answer] | Iterable[AnswerPair], int, Any], Expected | None] | None = None
+    usage: Callable[[Iterable[Any], int, Any], Expected | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

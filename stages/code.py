@@ -1,7 +1,7 @@
-"""Stage code: notes the locked code of the plugins that params name, for stages that may name several of them.
+"""Stage code: notes the locked code of the plugins that params name, for stages that may name several.
 
-DVC lets a stage depend on keys of karma.lock.json that it can spell, such as the one of the pairing that params
-name, but not on as many as there are metrics or judges. Such a stage depends on its note instead.
+DVC lets a stage depend on keys of karma.lock.json that it can spell, such as the one of the pairing that
+params name, but not on as many as there are metrics or judges. Such a stage depends on its note instead.
 """
 
 from pathlib import Path

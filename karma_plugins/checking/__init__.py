@@ -173,14 +173,20 @@ def _plugins(
 ) -> dict[str, list[Bound[Any]]]:
     """What each section names, as far as it can be used, by stage; `generate` is looked at with the models."""
     _section("tracking", params.TrackingSection, document, findings)
-    rows = [stage for stage in STAGES.values() if stage.section is not None and stage.name != "prompts"]
-    checked = {stage.name: _section(stage.name, stage.section, document, findings) for stage in rows}
-    sections = {name: section for name, section in checked.items() if section is not None}
+    sections: dict[str, Any] = {}
+    for stage in STAGES.values():
+        if stage.section is not None and stage.name != "prompts":
+            section = _section(stage.name, stage.section, document, findings)
+            sections |= {stage.name: section} if section is not None else {}
     used: dict[str, list[Bound[Any]]] = {}
-    for stage in rows:
-        if stage.name == "generate" or not all(name in sections for name in stage.needs):
+    for stage in STAGES.values():
+        if (
+            stage.name not in sections
+            or stage.name == "generate"
+            or not all(name in sections for name in stage.needs)
+        ):
             continue
-        bound = [findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections)]
+        bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
         used[stage.name] = [one for one in bound if one is not None]
         _look_at_judges(stage, sections[stage.name], used[stage.name], document, made, findings)
     for profiler in used.get("profile", ()):

@@ -77,7 +77,7 @@ def _expected(bound: Bound[Any], usage: Callable[..., Expected | None], *argumen
         expected = usage(*arguments)
     except KarmaError:
         raise
-    except Exception as error:  # noqa: BLE001 (the author's code runs here)
+    except Exception as error:  # the author's code runs here
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise PluginError(
             f"{bound.version}: its usage() raised {reason}. Upgrade or uninstall it."

@@ -19,8 +19,8 @@ P = TypeVar("P", bound=Plugin)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a plugin comes from: its distribution with version, the entry point (empty for built-ins), and the
-    module that registers it.
+    """Where a plugin comes from: distribution and version, entry point (empty for built-ins), and the module
+    that registers it.
     """
 
     distribution: str

@@ -1,4 +1,4 @@
-"""The digest of the code that a plugin or a stage runs: one number for all modules that are reached from it."""
+"""The digest of the code that a plugin or a stage runs: one for all modules that are reached from it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from karma_plugins.registry.stages import Stage
 def plugin_digest(plugin: Plugin, origin: Origin) -> str:
     """A digest of the modules of its own distribution that a plugin's functions and options reach.
 
-    Wrappers are taken off. What is bound beside code (the arguments of a partial, an instance behind a method,
-    what a decorator closed over) was made where the plugin was registered: then that module counts too. Of
-    ours, which register one plugin each, it always does.
+    Wrappers are taken off. What is bound beside code (the arguments of a partial, an instance behind a
+    method, what a decorator closed over) was made where the plugin was registered: then that module counts
+    too. Of ours, which register one plugin each, it always does.
     """
     where = _home(origin)
     code = [piece for function in plugin.functions for piece in _unwrapped(function)]

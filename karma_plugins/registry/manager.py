@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -67,9 +67,7 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
 
 @cache
 def _built_ins() -> Sequence[tuple[str, Plugin, str]]:
-    """Our own plugins with their kinds and modules, through the same hooks; they do not change while a process
-    runs.
-    """
+    """Our own plugins with their kinds and modules, through the same hooks; they do not change in a process."""
     plugins: list[tuple[str, Plugin, str]] = []
     for room, names in BUILT_INS.items():
         for name in names:

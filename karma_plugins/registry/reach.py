@@ -1,10 +1,11 @@
 """Which modules are reached from some code, and the digest of their text.
 
-The rule: a module counts that an import statement names, anywhere in a module that counts. A parent package counts
-only where something is imported from its own `__init__`, so `from a.b import c` with a module `a/b/c.py` counts
-that file alone. What only a type checker sees does not count; nor does anything of the standard library or of another
-distribution. A data file counts that lies beside a module that counts and that one of them names in a string.
-Of a module of declarations (`params`, `contracts`) the classes count that are used, one by one.
+The rule: a module counts that an import statement names, anywhere in a module that counts. A parent package
+counts only where something is imported from its own `__init__`, so `from a.b import c` with a module
+`a/b/c.py` counts that file alone. What only a type checker sees does not count; nor does anything of the
+standard library or of another distribution. A data file counts that lies beside a module that counts and that
+one of them names in a string. Of a module of declarations (`params`, `contracts`) the classes count that are
+used, one by one.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Reached:
 def reached(roots: Iterable[str], where: Home) -> Reached:
     """All that counts from these modules on, the roots among it."""
     result = Reached()
-    waiting = [(root, None) for root in roots]
+    waiting: list[tuple[str, str | None]] = [(root, None) for root in roots]
     seen: set[tuple[str, str | None]] = set()
     while waiting:
         module, name = waiting.pop()

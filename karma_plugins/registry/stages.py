@@ -1,6 +1,8 @@
-"""The table of stages: what each is called, where its domain is, which section of params it reads, which plugins
-that names, and which entries of karma.lock.json it depends on. The lock, `karma check`, selection and the tests
-of every dvc.yaml read it; a new stage is one more row, a script in `stages/` and its lines in dvc.yaml.
+"""The table of stages, read by the lock, `karma check`, selection, and the tests of every dvc.yaml.
+
+It says what each is called, where its domain is, which section of params it reads, which plugins that names,
+and which entries of karma.lock.json it depends on. A new stage is one more row, a script in `stages/` and its
+lines in dvc.yaml.
 """
 
 from __future__ import annotations

@@ -14,7 +14,12 @@ from karma_plugins.contracts import Judge
 from karma_plugins.registry import manager
 from karma_plugins.registry.lock import plugin_entry
 
-HOOK = "from karma_plugins import Judge, Options, hookimpl\n{}\n@hookimpl\ndef karma_register_judges():\n    return {}\n"
+HOOK = """from karma_plugins import Judge, Options, hookimpl
+{}
+@hookimpl
+def karma_register_judges():
+    return {}
+"""
 #: How the function reaches the plugin: the hook's module, what it registers, the code that it wraps.
 WRAPPED = {
     "plain": ("from demo_x.code import score", "score", "def score(answers, options):\n    return 1"),

@@ -1,4 +1,4 @@
-"""karma.lock.json: every installed plugin in it, rewritten from any state, read by stages and never written by them."""
+"""karma.lock.json: holds every installed plugin, is rewritten from any state, is only read by stages."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_is_kept_of_files_is_checked_before_it_is_believed(folder: Path) ->
     for damaged in (
         "[]",
         "{",
-        json.dumps(dict.fromkeys(whole, {"imports": 3})),
+        json.dumps({key: {"imports": 3} for key in whole}),
         json.dumps(dict.fromkeys(whole)),
     ):
         kept.write_text(damaged)

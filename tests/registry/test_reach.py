@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -38,11 +37,11 @@ def expected(module: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The package once more, to be changed."""
     folder = tmp_path_factory.mktemp("copy") / PACKAGE
     shutil.copytree(Path(reach.__file__).parent.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    yield Home({PACKAGE: [folder]})
+    return Home({PACKAGE: [folder]})
 
 
 def all_digests(home: Home) -> dict[str, str]:
@@ -124,8 +123,8 @@ def modules(folder: Path, **files: str) -> set[str]:
 )
 def test_what_a_statement_counts(tmp_path: Path, statement: str, counted: set[str]) -> None:
     files = {
-        "pkg__init": "", "pkg_in_root": statement, "pkg_in_sub__init": "__all__ = ['b']\ndef g(): ...\nboth = 1\n",
-        "pkg_in_sub_in_a": "", "pkg_in_sub_in_b": "", "pkg_in_sub_in_both": "",
+        "pkg__init": "", "pkg_in_root": statement, "pkg_in_sub_in_a": "", "pkg_in_sub_in_b": "",
+        "pkg_in_sub__init": "__all__ = ['b']\ndef g(): ...\nboth = 1\n", "pkg_in_sub_in_both": "",
     }  # fmt: skip
     assert modules(tmp_path, **files) == {"pkg.root"} | counted
 
@@ -147,7 +146,8 @@ def test_data_files_count_where_they_are_named(tmp_path: Path) -> None:
     assert digest(reached(["pkg.root"], home)) == before
     for name in ("rubric.md", "templates/a.txt"):
         (tmp_path / "pkg" / name).write_text("newer")
-        assert (changed := digest(reached(["pkg.root"], home))) != before
+        changed = digest(reached(["pkg.root"], home))
+        assert changed != before
         before = changed
 
 

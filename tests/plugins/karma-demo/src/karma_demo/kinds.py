@@ -1,4 +1,4 @@
-"""One plugin of each other kind: an echo, scores from a file, widest margins first, and no training at all."""
+"""One plugin of each other kind: an echo, scores from a file, widest margins first, no training at all."""
 
 import json
 import shutil
