@@ -171,7 +171,7 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
 def _plugins(
     document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
 ) -> dict[str, list[Bound[Any]]]:
-    """What each section names, as far as it can be used, by stage; `generate` is looked at with the models."""
+    """What each section names, as far as it can be used; what asks the models is looked at with them."""
     _section("tracking", params.TrackingSection, document, findings)
     sections: dict[str, Any] = {}
     for stage in STAGES.values():
@@ -180,12 +180,8 @@ def _plugins(
             sections |= {stage.name: section} if section is not None else {}
     used: dict[str, list[Bound[Any]]] = {}
     for stage in STAGES.values():
-        if (
-            stage.name not in sections
-            or stage.name == "generate"
-            or not all(name in sections for name in stage.needs)
-        ):
-            continue
+        if stage.name not in sections or not all(name in sections for name in stage.needs):
+            continue  # what asks the models is looked at with them
         bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
         used[stage.name] = [one for one in bound if one is not None]
         _look_at_judges(stage, sections[stage.name], used[stage.name], document, made, findings)

@@ -35,10 +35,10 @@ def candidate(
 def judge(
     bound: Bound[Judge], prompts: pl.DataFrame, lengths: Sequence[int], *, both_orders: bool
 ) -> list[Expected]:
-    """What a judge's server will be asked about these prompts, to score and to compare; none for a free judge.
+    """What a judge's server will be asked about these prompts, to score and to compare; none if it is free.
 
     `lengths` are the most tokens of each answer to a prompt. All answers are taken to be as long as the
-    longest and all models to be kin, and nothing to be kept. Raises PluginError where the judge's `usage` fails.
+    longest and all models to be kin, and nothing to be kept. Raises PluginError where its `usage` fails.
     """
     plugin, usage = bound.plugin, bound.plugin.usage
     if usage is None:
@@ -66,8 +66,8 @@ def in_words(expected: Expected) -> str:
     kept = f" ({expected.kept} more are kept)" if expected.kept else ""
     price = f", cost at most {expected.cost:.10g}" if expected.cost is not None and tokens is not None else ""
     return (
-        f"at most {expected.requests} requests to {expected.server}{kept}, {expected.prompt_tokens} prompt tokens "
-        f"and {'any number of' if tokens is None else tokens} answer tokens{price}"
+        f"at most {expected.requests} requests to {expected.server}{kept}, {expected.prompt_tokens} prompt "
+        f"tokens and {'any number of' if tokens is None else tokens} answer tokens{price}"
     )
 
 

@@ -87,7 +87,7 @@ def judged(
 
 
 def usage(questions: Iterable[Question], times: int, options: LlmOptions) -> Expected | None:
-    """What asking these questions, each so many times, would ask of a server at most; null for a local model."""
+    """What these questions, each so many times, would ask of a server at most; null for a local model."""
     source = models.load("judge", options.model, where="option 'model' of an LLM judge").source
     if not isinstance(source, Endpoint):
         return None

@@ -119,7 +119,8 @@ def read(path: Path = LOCK) -> dict[str, Section]:
     for stage, section in document.items():
         if not isinstance(section, dict) or not all(_is_entry(entry) for entry in section.values()):
             raise LockError(
-                f"{path}, {stage}: must map each plugin to its distribution, version and digest. Run `karma lock`."
+                f"{path}, {stage}: must map each plugin to its distribution, version and digest. "
+                "Run `karma lock`."
             )
     return document
 

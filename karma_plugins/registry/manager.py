@@ -67,7 +67,7 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
 
 @cache
 def _built_ins() -> Sequence[tuple[str, Plugin, str]]:
-    """Our own plugins with their kinds and modules, through the same hooks; they do not change in a process."""
+    """Our own plugins, their kinds and modules, through the same hooks; they do not change in a process."""
     plugins: list[tuple[str, Plugin, str]] = []
     for room, names in BUILT_INS.items():
         for name in names:

@@ -24,12 +24,13 @@ from urllib.parse import unquote, urlsplit
 from karma_plugins.registry.syntax import Facts, Import, facts, text
 
 PACKAGE = "karma_plugins"
-#: Rooms of ours that decide no byte of any out: what they say, show, find or track must not run a stage again.
+#: Rooms of ours that decide no byte of any out: what they say, show or track must not run a stage again.
 INERT = frozenset(
     f"{PACKAGE}.{room}"
     for room in (
-        "cli", "console", "curriculum.pictures", "errors", "hookspecs", "kinship.pictures", "lineage", "manager",
-        "registry", "runtime.canvas", "runtime.progress", "staging", "tracking", "training.pictures",
+        "cli", "console", "curriculum.pictures", "errors", "hookspecs", "kinship.pictures", "lineage",
+        "manager", "registry", "runtime.canvas", "runtime.progress", "staging", "tracking",
+        "training.pictures",
     )
 )  # fmt: skip
 #: Modules of ours that hold one class for each of many stages: each class counts for itself.
