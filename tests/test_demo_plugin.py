@@ -97,10 +97,13 @@ def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
     blocks = dict.fromkeys(("python", "toml"), "")
     for language, block in re.findall(r"```(python|toml)\n(.*?)```", text, re.DOTALL):
         blocks[language] += block
-    code = (demo / "src" / "karma_demo" / "__init__.py").read_text(encoding="utf-8")
+    code, kinds = (
+        (demo / "src" / "karma_demo" / f"{n}.py").read_text("utf-8") for n in ("__init__", "kinds")
+    )
     tests = (demo / "tests" / "test_demo.py").read_text(encoding="utf-8").replace("  # noqa: RUF012", "")
     assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
-    assert squeezed(without_docstring(code)) in squeezed(blocks["python"])
+    for source in (code, kinds):
+        assert squeezed(without_docstring(source)) in squeezed(blocks["python"])
     assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])
 
 
