@@ -199,12 +199,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
 
     process = start(killed)
     shards = killed.parent / "shards"
-    while process.poll() is None and len(list(shards.glob("*.parquet"))) < 2:
+    while process.poll() is None and len(list(shards.glob("*.shard"))) < 2:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
-    kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in shards.glob("*.shard")}
     assert 2 <= len(kept) < 5
     again, undisturbed = start(killed), start(whole)
     assert again.wait() == undisturbed.wait() == 0
