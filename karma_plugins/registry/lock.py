@@ -10,7 +10,6 @@ it stops.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from karma_plugins.errors import LockError
 from karma_plugins.registry import Bound, Origin, Registry, kind_name
 from karma_plugins.registry.digests import core_digest, plugin_digest, stage_digest
 from karma_plugins.registry.stages import STAGES, home_of
+from karma_plugins.runtime.files import keep_out_of_git, replacing
 from karma_plugins.runtime.shards import karma_folder, locked
 
 __all__ = [
@@ -95,7 +95,9 @@ def accept(registry: Registry, path: Path = LOCK) -> tuple[list[str], bool]:
     Returns the stages whose section changed, and whether the file was readable before. Raises LockError where
     something that is no file is in its place.
     """
-    with locked(karma_folder() / "lock"):
+    folder = karma_folder() / "lock"
+    keep_out_of_git(folder)
+    with locked(folder):
         try:
             before, readable = read(path), True
         except LockError:
@@ -129,10 +131,9 @@ def write(lock: Mapping[str, Section], path: Path = LOCK) -> None:
     """Write the lock whole or not at all; LockError where something that is no file is in its place."""
     if path.exists() and not path.is_file():
         raise LockError(f"{path}: is no file. Move it away and run `karma lock`.")
-    path = path.resolve()  # an example's lock is a link to the repository's
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with replacing(path.resolve()) as partial:  # an example's lock is a link to the repository's
+        text = json.dumps(lock, indent=1, sort_keys=True) + "\n"
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def plugin_entry(plugin: Plugin, origin: Origin) -> dict[str, str]:

@@ -10,7 +10,6 @@ import ast
 import atexit
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from karma_plugins.runtime.files import keep_out_of_git, replacing
 from karma_plugins.runtime.shards import karma_folder
 
 #: Raise it when `Facts` or what they are read from changes: kept ones of another form are not believed.
@@ -221,14 +221,12 @@ def _keep() -> None:
     written = {key: _plain(new) for key, new in _NEW.items()}
     written |= {key: value for key, value in _kept().items() if key not in written}
     text = json.dumps(dict(list(written.items())[:KEPT]))
-    path = _file()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        keep_out_of_git(_file().parent)
+        with replacing(_file()) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError:
-        partial.unlink(missing_ok=True)
+        pass
 
 
 def _plain(said: Facts) -> dict[str, Any]:
