@@ -39,6 +39,10 @@ class ChatServer:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET "):  # a look whether we are there
+                    writer.write(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n")
+                    await writer.drain()
+                    continue
                 length = next(
                     int(line.split(b":")[1])
                     for line in head.split(b"\r\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs
+from karma_plugins.checking import costs, reachable
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -50,7 +49,9 @@ def check(registry: Registry) -> Findings:
     _interpolated(document, pipeline, findings)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
-    _tracking(findings)
+    _locked(pipeline, findings)
+    reachable.tracking(findings)
+    reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
     costs.forecast(document, pool, used, asked, made, registry, findings)
     return findings
@@ -58,14 +59,43 @@ def check(registry: Registry) -> Findings:
 
 def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
     """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
-    known = {*STAGES, "models", "tracking", "import"}
+    own = {stage.name for stage in STAGES.values() if stage.sectioned}
+    known = {*own, "models", "tracking", "import"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
     for stage in pipeline:
         misspelt = did_you_mean(stage, [str(name) for name in document])
-        if stage in STAGES and stage not in document and not misspelt:
+        if stage in own and stage not in document and not misspelt:
             findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
+
+
+def _locked(pipeline: Mapping[str, Any], findings: Findings) -> None:
+    """Stages that would not run again though their code changed, as dvc.yaml does not name it."""
+    for name, body in pipeline.items():
+        stage, body = STAGES.get(name), body.get("do", body)
+        if stage is None or f"stages.{name}" not in str(body.get("cmd")):
+            continue
+        keys = {
+            str(key)
+            for param in body.get("params") or ()
+            if isinstance(param, Mapping)
+            for key in param.get(str(lock.LOCK)) or ()
+        }
+        needed = [f"{name}.{lock.CORE}", *(stage.locked if stage.name != "code" else ())]
+        lacking = [key for key in needed if key not in keys and key.partition(".")[0] not in keys]
+        deps = [str(dep) for dep in body.get("deps") or ()]
+        missing = [dep for dep in (stage.script, *([stage.note] if stage.noted else [])) if dep not in deps]
+        if lacking:
+            findings.warnings.append(
+                f"dvc.yaml, {name}: {', '.join(lacking)} of {lock.LOCK} are not among its params: changed "
+                "code would not run it again. Add them."
+            )
+        if missing:
+            findings.warnings.append(
+                f"dvc.yaml, {name}: {', '.join(missing)} are not among its deps: changed code would not run "
+                "it again. Add them."
+            )
 
 
 def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
@@ -164,7 +194,9 @@ def _models(
 def _model(name: str, path: str, findings: Findings) -> Model | None:
     model: Model | None = findings.attempt(models.load, name, path)
     if model is not None and isinstance(model.source, models.Endpoint):
-        findings.attempt(models.api_key, model.source)
+        findings.endpoints.append(model.source)
+    if model is not None and isinstance(model.source, models.Weights):
+        findings.attempt(reachable.hub, model.source, path)
     return model
 
 
@@ -240,6 +272,8 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
     base = train.get("base") if isinstance(train, Mapping) else None
     if isinstance(base, str) and not is_made(base, made):
         model = findings.attempt(models.load, "base", base, where="train.base")
+        if model is not None and isinstance(model.source, models.Weights):
+            findings.attempt(reachable.hub, model.source, base)
         if model is not None and not isinstance(model.source, models.Weights):
             findings.errors.append(
                 f"params.yaml, train.base: '{base}' holds no weights, so it can't be trained. Name a folder "
@@ -249,21 +283,6 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
     if target is not None and target not in (document.get("models") or {}):
         findings.errors.append(
             f"params.yaml, curriculum.target: '{target}' is no candidate in section 'models'."
-        )
-
-
-def _tracking(findings: Findings) -> None:
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri.startswith("http"):
-        return
-    import httpx
-
-    try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=5.0).raise_for_status()
-    except httpx.HTTPError as error:
-        findings.warnings.append(
-            f"MLFLOW_TRACKING_URI: {uri} does not answer ({type(error).__name__}). Records will wait in "
-            ".karma/spool until `karma sync` delivers them."
         )
 
 

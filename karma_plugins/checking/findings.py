@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from karma_plugins.contracts import Endpoint
 from karma_plugins.errors import KarmaError
 
 T = TypeVar("T")
@@ -19,6 +20,8 @@ class Findings:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     forecast: list[str] = field(default_factory=list)
+    #: Servers that the run will ask, to be asked once whether they are there.
+    endpoints: list[Endpoint] = field(default_factory=list)
 
     def attempt(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
         """The call's value, or None after its KarmaError was noted."""

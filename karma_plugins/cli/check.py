@@ -25,5 +25,9 @@ def command() -> None:
         click.secho(f"Warning: {warning}", fg="yellow", err=True)
     for line in findings.forecast:
         say(f"To expect: {line}")
-    say(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings.")
+    say(f"{_counted(findings.errors, 'error')}, {_counted(findings.warnings, 'warning')}.")
     sys.exit(1 if findings.errors else 0)
+
+
+def _counted(lines: list[str], noun: str) -> str:
+    return f"{len(lines)} {noun}{'' if len(lines) == 1 else 's'}"

@@ -104,7 +104,7 @@ def _evaluation(sections: Sections) -> Iterator[Choice]:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of the pipeline.
+    """One stage of the pipeline; `sectioned`: it has a section of its own in params.
 
     `module` is its domain; `section` the model of its section in params (null where the domain brings its
     own), `reads` further sections; `kind` the kind of plugin that is its own, whose installed plugins stand
@@ -119,6 +119,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     kind: str | None = None
     choices: Callable[[Sections], Iterator[Choice] | list[Choice]] = field(default=no_choices)
+    sectioned: bool = True
     locked: tuple[str, ...] = ()
     noted: bool = False
 
@@ -139,7 +140,10 @@ class Stage:
 
 
 _ROWS = (
-    Stage("code", "karma_plugins.registry", locked=("kinship", "judge", "generate", "profile")),
+    Stage(
+        "code", "karma_plugins.registry", sectioned=False,
+        locked=("kinship", "judge", "generate", "profile"),
+    ),
     Stage("zoo", "karma_plugins.zoo"),
     Stage("prompts", "karma_plugins.prompts", params.PromptsSection),
     Stage(

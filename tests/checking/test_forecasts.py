@@ -27,6 +27,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the template names a model of the hub, which could be fetched
     assert CliRunner().invoke(karma, ["init", "--template", "endpoint"]).exit_code == 0
     rows = [{"prompt": f"word{i}", "competency": "knowledge", "reference": "yes"} for i in range(8)]
     rows.append({"prompt": "held", "competency": "knowledge", "split": "heldout"})

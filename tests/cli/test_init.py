@@ -19,6 +19,7 @@ def repository_of_mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".dvc").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the template names models of the hub, which could be fetched
     return tmp_path
 
 
