@@ -59,7 +59,8 @@ def _code(pipeline: LockedPipeline, root: Path) -> Iterator[Difference]:
     for stage in pipeline.stages:
         for label, made in stage.code.items():
             section, _, plugin = label.partition(".")
-            name = f"{stage.name.partition('@')[0]}, {label}"
+            base = stage.name.partition("@")[0]
+            name = f"{base}, {plugin if section == base else label}"
             accepted, now = locked.get(section, {}).get(plugin), installed.get(section, {}).get(plugin)
             if made != accepted:
                 told = f"{_code_of(made)} made the data, {lock.LOCK} holds {_code_of(accepted)}; `dvc repro`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 CODE: Final = "karma.lock.json"
+#: Folder of notes: what karma.lock.json said of the plugins of a stage that names several, in `STAGE.json`.
+NOTES: Final = "code"
 #: A ref of an experiment: its baseline's commit, cut in two, and its name.
 EXPERIMENT: Final = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(?P<name>[^/]+)")
 
@@ -170,6 +173,7 @@ def _stages(repo: Repo, stages: list[Any]) -> Iterator[LockedStage]:
         params: dict[str, Any] = {}
         code: dict[str, Any] = {}
         deps, current = [], not stage.cmd_changed
+        base = str(stage.name).partition("@")[0]
         for dep in stage.deps:
             if dep.hash_name == "params":
                 values = dict(dep.hash_info.value or {})
@@ -177,8 +181,9 @@ def _stages(repo: Repo, stages: list[Any]) -> Iterator[LockedStage]:
                 (code if posixpath.basename(dep.fs_path) == CODE else params).update(values)
             elif dep.hash_info and dep.protocol in ("local", None):  # a remote file's tag is no hash of bytes
                 deps.append(dep)
+                if dep.fs_path.replace("\\", "/").endswith(f"/{NOTES}/{base}.json"):
+                    code |= _note(repo, dep)
                 current &= made.get(dep.fs_path, dep.hash_info.value) == dep.hash_info.value
-        base = str(stage.name).partition("@")[0]
         yield LockedStage(
             str(stage.name),
             {key.removeprefix(f"{base}."): value for key, value in flatten(params).items()},
@@ -199,6 +204,16 @@ def _data(repo: Repo, out: Any) -> LockedData:
         (annotation.type if annotation else None) or "",
         (annotation.meta if annotation else None) or {},
     )
+
+
+def _note(repo: Repo, dep: Any) -> dict[str, Any]:
+    """The entries of karma.lock.json that a note holds, from DVC's cache; none where it is not there."""
+    try:
+        content = Path(repo.cache.local.oid_to_path(dep.hash_info.value)).read_bytes()
+        note = json.loads(content)
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _code(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
