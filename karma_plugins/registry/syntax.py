@@ -217,7 +217,12 @@ def _kept() -> dict[str, Any]:
 
 
 def _keep() -> None:
-    """Add what this process read; where that can't be written, the next one reads the trees again."""
+    """Add what this process read; where that can't be written, the next one reads the trees again.
+
+    Only where work is kept already: `karma check` in a fresh clone leaves nothing behind.
+    """
+    if not karma_folder().is_dir():
+        return
     written = {key: _plain(new) for key, new in _NEW.items()}
     written |= {key: value for key, value in _kept().items() if key not in written}
     text = json.dumps(dict(list(written.items())[:KEPT]))

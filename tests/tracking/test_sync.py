@@ -294,8 +294,8 @@ def test_code_of_a_stage_that_depends_on_a_note(copied: Path, monkeypatch: pytes
     (copied / "note.json").write_text(json.dumps(note))
     (copied / "params.yaml").write_text("evaluate: {judges: {reference: {}, recorded: {}}}\n")
     (copied / "dvc.yaml").write_text(
-        "stages:\n  code: {cmd: cp note.json data/code/evaluate.json, deps: [note.json],\n"
-        "    outs: [data/code/evaluate.json]}\n"
+        "stages:\n  code: {cmd: mkdir -p data/code && cp note.json data/code/evaluate.json,\n"
+        "    deps: [note.json], outs: [data/code/evaluate.json]}\n"
         "  evaluate: {cmd: cp raw.txt data/e.txt, deps: [data/code/evaluate.json], outs: [data/e.txt],\n"
         "    params: [evaluate, karma.lock.json: [evaluate.core]]}\n"
     )
