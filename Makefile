@@ -2,23 +2,35 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The newest torch for Linux brings gigabytes of CUDA packages; TORCH="torch" takes it, for machines with a GPU.
 TORCH ?= torch==2.13.0
+# On Linux the public index gives torch with CUDA: 6.2 GB in all. PyTorch's own index has the CPU build (2.3 GB):
+#   make TORCH_INDEX=https://download.pytorch.org/whl/cpu repro
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Nothing is to be fetched from a hub here, and nothing told to anyone.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true TOKENIZERS_PARALLELISM=false
 
-.PHONY: repro test lint lock clean
+.PHONY: repro test lint coverage dist lock clean
 repro: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(OFFLINE) dvc repro
 
 test: lint
 	$(OFFLINE) $(BIN)/python -m pytest
 
+# The tests with the share of lines that they run, by module.
+coverage: $(VENV)/.installed
+	$(OFFLINE) $(BIN)/python -m pytest --cov --cov-report=term
+
+# sdist and wheel in dist/, as a release uploads them.
+dist: $(VENV)/.installed
+	$(BIN)/python -m build
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/rooms.py
 
 # Accept the code as it is now: rewrites karma.lock.json.
 lock: $(VENV)/.installed
@@ -28,8 +40,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "$(TORCH)"
+	$(PIP) -e ".[dev]"
 	@touch $@
 
 clean:

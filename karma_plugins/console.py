@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from karma_plugins.errors import KarmaError
+from karma_plugins.errors import KarmaError, not_installed
 
 
 class Guarded(click.Command):
@@ -31,15 +31,24 @@ class GuardedGroup(click.Group):
 
 
 def guard(run: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `run`; a KarmaError becomes one line on stderr and exit status 1."""
+    """Call `run`; a KarmaError or a package that is absent becomes one line on stderr and exit status 1."""
     warnings.showwarning = _one_line
     try:
         return run(*args, **kwargs)
     except KarmaError as error:
         if os.environ.get("KARMA_DEBUG"):
             raise
-        click.secho(f"Error: {' '.join(str(error).split())}", fg="red", err=True)
-        sys.exit(1)
+        _stop(error)
+    except ImportError as error:
+        told = not_installed(error)
+        if told is None or os.environ.get("KARMA_DEBUG"):
+            raise
+        _stop(told)
+
+
+def _stop(error: KarmaError) -> NoReturn:
+    click.secho(f"Error: {' '.join(str(error).split())}", fg="red", err=True)
+    sys.exit(1)
 
 
 def say(text: str) -> None:

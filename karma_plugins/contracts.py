@@ -8,6 +8,7 @@ on any machine (a model that it needs stays loaded in a `functools.lru_cache`).
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,9 @@ class Weights(Options):
         None, description="file that replaces the tokenizer's own chat template"
     )
     system_prompt: str | None = Field(None, description="text sent before every conversation that has none")
+    date: datetime.date = Field(
+        datetime.date(2024, 7, 26), description="what a chat template is told when it asks for today's date"
+    )
 
     @property
     def location(self) -> str:
@@ -327,13 +331,15 @@ class Plugin:
     made for.
 
     `reads(options)`, where given, names the files and folders whose bytes decide its results (a model, a
-    template, a folder of tasks).
+    template, a folder of tasks). `needs` names packages, as they are imported, without which the plugin can't
+    work: `karma plugins` shows it as not installed where one is absent, and no stage begins with it.
     """
 
     name: str
     options: type[Options] = field(default=Options)
     api: int = API_VERSION
     reads: Callable[[Any], Sequence[Path]] | None = None
+    needs: Sequence[str] = ()
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

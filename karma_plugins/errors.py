@@ -4,8 +4,19 @@ status 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
+
+#: Which extra of karma-plugins brings a package, by the name that is imported.
+EXTRAS: Mapping[str, str] = {
+    "dvc": "track", "dvc_data": "track", "mlflow": "track", "requests": "track", "sqlalchemy": "track",
+    "huggingface_hub": "models", "jinja2": "models", "safetensors": "models", "tokenizers": "models",
+    "torch": "models", "transformers": "models",
+    "accelerate": "train", "datasets": "train", "peft": "train", "trl": "train",
+    "langdetect": "profile", "lm_eval": "profile", "nltk": "profile",
+    "tensordict": "ppo", "torchrl": "ppo",
+}  # fmt: skip
 
 
 class KarmaError(Exception):
@@ -38,6 +49,50 @@ class EmptyResultError(KarmaError):
 
 class RequestError(KarmaError):
     """A server or hub can't be reached, refuses, or a limit on requests, tokens or money is met."""
+
+
+class NotInstalledError(KarmaError):
+    """A package that something needs is not installed; the text ends with the line that installs it."""
+
+
+def install(package: str) -> str:
+    """The command that installs a package, told by the name that is imported."""
+    extra = EXTRAS.get(package)
+    return f"pip install 'karma-plugins[{extra}]'" if extra else f"pip install {package.replace('_', '-')}"
+
+
+def needs(package: str, who: str = "") -> NotInstalledError:
+    """The error that says that `who` (or this command) needs a package that is not installed."""
+    return NotInstalledError(f"{who or 'This'} needs {package}, which is not installed: {install(package)}")
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of that name (`trl/`, an export) is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def require(who: str, *packages: str) -> None:
+    """Raise NotInstalledError for the first of some packages that `who` needs and that is not installed."""
+    for package in packages:
+        if not installed(package):
+            raise needs(package, who)
+
+
+def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None:
+    """What a failed import says in one line; null where it is a module of ours, whose absence is a fault.
+
+    A package that is there without what is imported from it is of another version than the extra asks for.
+    """
+    package = (error.name or "").partition(".")[0]
+    if not package or package == "karma_plugins":
+        return None
+    if not installed(package):
+        return needs(package, who)
+    said = " ".join(str(error).partition(" (")[0].split())
+    return NotInstalledError(
+        f"{who or 'This'} needs another version of {package} ({said}): {install(package)}"
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

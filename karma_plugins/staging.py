@@ -35,6 +35,8 @@ def running(
         yield tracking.StageRun()
         return
     used = list(used)
+    for bound in used:
+        bound.check_installed()
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()

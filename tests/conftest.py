@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from karma_plugins.errors import EXTRAS, NotInstalledError, installed
 
 pytest_plugins = ["tests.lineage.two_stages"]
 
@@ -16,6 +20,19 @@ os.environ.update(
 os.environ.setdefault("KARMA_TRACKING", "off")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Where an extra is not installed, a test that asks for one of its packages is skipped, with its name."""
+    try:
+        return (yield)
+    except (NotInstalledError, ModuleNotFoundError) as error:
+        optional = [*EXTRAS, "lmsim"]
+        absent = [name for name in optional if not installed(name) and re.search(rf"\b{name}\b", str(error))]
+        if absent:
+            pytest.skip(f"{absent[0]} is not installed")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import polars as pl
 from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs, reachable
+from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.registry import Bound, Registry, lock, selection
+from karma_plugins.registry import Bound, Registry, absent, lock, selection
 from karma_plugins.registry.stages import STAGES, Stage
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,12 +41,15 @@ def check(registry: Registry) -> Findings:
     _sections(document, pipeline, findings)
     asked = _prompts(document, pipeline, made, findings)
     pool, generators = _models(document, registry, asked, made, findings)
+    weights.look(pool, asked, findings)
     used = _plugins(document, registry, made, findings)
     if generators:
         used["generate"] = generators
     _competencies(document, asked, findings)
     _training(document, made, findings)
     _interpolated(document, pipeline, findings)
+    for one in (one for bound in used.values() for one in bound):
+        findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
     _locked(pipeline, findings)
@@ -219,7 +222,7 @@ def _plugins(
         _look_at_judges(stage, sections[stage.name], used[stage.name], document, made, findings)
     for profiler in used.get("profile", ()):
         tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
-        if profiler.plugin.check is not None and not _awaited(profiler, made):
+        if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
             findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
 
@@ -294,15 +297,13 @@ def _disk(findings: Findings) -> None:
 
 def _pipeline() -> dict[str, Any]:
     """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    import yaml
-
     path = Path("dvc.yaml")
     if not path.is_file():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+        document = params.yaml.read(path) or {}
+    except params.yaml.YamlError as error:
+        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
     stages = document.get("stages") if isinstance(document, dict) else None
     return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from karma_plugins.contracts import Endpoint
-from karma_plugins.errors import KarmaError
+from karma_plugins.errors import KarmaError, not_installed
 
 T = TypeVar("T")
 
@@ -24,13 +24,19 @@ class Findings:
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def attempt(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
-        """The call's value, or None after its KarmaError was noted."""
+        """The call's value, or None after its KarmaError, or what is not installed, was noted."""
         try:
             return call(*args, **kwargs)
         except KarmaError as error:
-            if str(error) not in self.errors:
-                self.errors.append(str(error))
-            return None
+            told = error
+        except ImportError as error:
+            absent = not_installed(error)
+            if absent is None:
+                raise
+            told = absent
+        if str(told) not in self.errors:
+            self.errors.append(str(told))
+        return None
 
 
 def is_made(path: str, made: set[Path]) -> bool:

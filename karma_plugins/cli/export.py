@@ -150,11 +150,13 @@ def _judges(folder: Path) -> tuple[dict[str, str], pl.DataFrame]:
 
 def _hashes(pairs: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
     """What dvc.lock records of the stage that made the pairs: its dependencies' hashes and its own."""
-    import yaml
+    from karma_plugins.errors import ParamsError
+    from karma_plugins.params import yaml
 
-    stages: Mapping[str, Any] = (
-        yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    )
+    try:
+        stages: Mapping[str, Any] = yaml.read(lock)["stages"] if lock.is_file() else {}
+    except yaml.YamlError as error:
+        raise ParamsError(f"{lock}: not readable as YAML ({error}).") from error
     for stage in stages.values():
         if any(Path(out["path"]) == pairs for out in stage.get("outs", [])):
             return {

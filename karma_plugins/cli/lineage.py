@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from karma_plugins.console import say
+from karma_plugins.errors import require
 
 
 @click.command("lineage")
@@ -24,6 +25,7 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     from karma_plugins.lineage import tree
     from karma_plugins.tracking import access
 
+    require("karma lineage", "dvc", "mlflow")
     root = lineage.project_root(Path())
     if not access.is_there(root):
         raise access.TrackingError(f"{root}: MLflow holds nothing yet. Run `karma sync`.")

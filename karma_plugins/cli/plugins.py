@@ -13,8 +13,12 @@ from karma_plugins.console import say
 @click.command("plugins")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: a list of plugins and a list of broken ones.")
 def command(as_json: bool) -> None:
-    """List name, kind, distribution, version and options of each plugin, and those that can't be used."""
-    from karma_plugins.registry import manager
+    """List name, kind, distribution, version and options of each plugin, and those that can't be used.
+
+    A plugin whose packages are absent is shown as not installed, with the command that installs them.
+    """
+    from karma_plugins.errors import install
+    from karma_plugins.registry import absent, manager
 
     registry = manager.load()
     rows: list[dict[str, Any]] = [
@@ -24,6 +28,8 @@ def command(as_json: bool) -> None:
             "distribution": origin.distribution,
             "version": origin.version,
             "entry_point": origin.entry_point or None,
+            "needs": list(plugin.needs),
+            "install": install(lacking) if (lacking := absent(plugin)) else None,
             "options": _options(plugin.options),
         }
         for (kind, name), (plugin, origin) in sorted(registry.plugins.items())
@@ -39,6 +45,8 @@ def command(as_json: bool) -> None:
         click.secho(kind.replace("_", " "), bold=True)
         for row in (row for row in rows if row["kind"] == kind):
             options = ", ".join(f"{k}={v['default']}" for k, v in row["options"].items())
+            if row["install"]:
+                options = f"not installed: {row['install']}"
             say(f"  {row['name']:<20} {row['distribution']} {row['version']:<8} {options}")
     for fault in broken:
         click.secho(f"can't be used: {fault['message']}", fg="yellow", err=True)

@@ -100,14 +100,17 @@ def measure(
 
 
 def _metric_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    import yaml
+    from karma_plugins.params import yaml
 
     found: dict[str, dict[str, Any]] = {}
     for key, value in _assigned(settings, "--option").items():
         metric, dot, name = key.partition(".")
         if not dot:
             raise ParamsError(f"--option {key}: must be METRIC.KEY=VALUE.")
-        found.setdefault(metric, {})[name] = yaml.safe_load(value)
+        try:
+            found.setdefault(metric, {})[name] = yaml.parse(value)
+        except yaml.YamlError as error:
+            raise ParamsError(f"--option {key}={value}: not readable as YAML ({error}).") from error
     return found
 
 

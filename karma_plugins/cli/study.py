@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from karma_plugins.console import say
-from karma_plugins.errors import KarmaError, ParamsError
+from karma_plugins.errors import KarmaError, ParamsError, require
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
@@ -187,13 +187,17 @@ def _options(pairing: str, written: str) -> Iterator[str]:
 
 
 def _value(text: str) -> object:
-    import yaml
+    from karma_plugins.params import yaml
 
-    return yaml.safe_load(text)
+    try:
+        return yaml.parse(text)
+    except yaml.YamlError as error:
+        raise StudyError(f"--pairing: {text} is not readable as YAML ({error}).") from error
 
 
 def _bring_up_to_date(here: Path) -> None:
     """Run what all experiments share once, before two workers would each run it."""
+    require("karma study", "dvc")
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=here, check=False)
     if done.returncode:
         raise StudyError("`dvc repro` failed, so there is nothing to experiment on. Mend that first.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from karma_plugins.console import say
+from karma_plugins.errors import require
 
 
 @click.command("sync")
@@ -24,6 +25,7 @@ def command(revs: tuple[str, ...], branches: bool, experiments: bool) -> None:
     from karma_plugins import lineage
     from karma_plugins.tracking import access
 
+    require("karma sync", "dvc", "mlflow")
     root = lineage.project_root(Path())
     chosen = lineage.revisions(root, revs, branches=branches, experiments=experiments)
     if not chosen and (branches or experiments):

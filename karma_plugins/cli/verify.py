@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from karma_plugins.console import say
+from karma_plugins.errors import require
 
 if TYPE_CHECKING:
     from karma_plugins.lineage import LockedPipeline
@@ -28,6 +29,7 @@ def command() -> None:
     from karma_plugins.lineage import verifying
     from karma_plugins.tracking import access
 
+    require("karma verify", "dvc", "mlflow")
     root = lineage.project_root(Path())
     pipelines = lineage.locked(root)
     claims = {(d.path, d.md5): d for p in pipelines for s in p.stages for d in (*s.deps, *s.outs)}

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import yaml
 
 from karma_plugins.curriculum import Curriculum
-from karma_plugins.params import CurriculumSection
+from karma_plugins.params import CurriculumSection, yaml
 from karma_plugins.texts.filters import QUANTILES
 
 COLUMNS: Mapping[str, str] = {
@@ -112,7 +111,7 @@ def _front_matter(
         head["license"] = settings.licence
     if languages := sorted(set(provenance.languages) - {"unknown"}):
         head["language"] = languages
-    return f"---\n{yaml.safe_dump(head, sort_keys=True)}---\n"
+    return f"---\n{yaml.dump(head)}---\n"
 
 
 def _summary(report: Mapping[str, Any], settings: CurriculumSection) -> str:

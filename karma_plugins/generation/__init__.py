@@ -11,7 +11,7 @@ import polars as pl
 
 from karma_plugins import models
 from karma_plugins.contracts import Completion, Generator, Model, Report, Request
-from karma_plugins.errors import EmptyResultError, KarmaError, PluginError
+from karma_plugins.errors import EmptyResultError, KarmaError, PluginError, not_installed
 from karma_plugins.params import GenerateSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime.progress import progress
@@ -33,8 +33,8 @@ def generate(
 
     prompts: table `prompts`. Returns table `responses`, in order of its key; what failed is a row whose
     `error` says why. Shards and their order are fixed by all prompts of the split, so that what was done
-    before a restart changes no byte. Raises EmptyResultError where the split holds no prompt, PluginError
-    where the generator breaks its contract.
+    before a restart changes no byte. Raises EmptyResultError where the split holds no prompt or every answer
+    failed, PluginError where the generator breaks its contract.
     """
     plugin = generator.plugin
     if plugin.check is not None:
@@ -46,7 +46,7 @@ def generate(
             f"generate {model.name}: split '{split}' has no prompt. Check section 'prompts'."
         )
     if plugin.recall is not None:
-        return _recall(prompts, asked, model, generator, settings.samples)
+        return _some_answered(_recall(prompts, asked, model, generator, settings.samples), model)
     requests = plan(asked, model.name, settings)
     size = settings.shard if plugin.keeps_shards else len(requests)
     pieces = [requests[i : i + size] for i in range(0, len(requests), size)]
@@ -61,7 +61,18 @@ def generate(
             advance(frame.height)
             if report is not None:
                 report({"answers": done, "failed": failed}, done)
-    return pl.concat(frames).sort(RESPONSES.key)
+    return _some_answered(pl.concat(frames).sort(RESPONSES.key), model)
+
+
+def _some_answered(responses: pl.DataFrame, model: Model) -> pl.DataFrame:
+    """The responses, unless all failed: what is wrong then is one thing, and no later stage would name it."""
+    failed = responses.filter(pl.col("error").is_not_null())
+    if failed.height < responses.height:
+        return responses
+    raise EmptyResultError(
+        f"generate {model.name}: every one of {failed.height} answers failed, so there is nothing to go on "
+        f"with. The first: {failed['error'][0]}. Correct that and run the stage again ('{model.path}')."
+    )
 
 
 def plan(prompts: pl.DataFrame, model: str, settings: GenerateSection) -> list[Request]:
@@ -124,10 +135,10 @@ def _recall(
     wanted = asked.select("prompt_id").join(
         pl.select(sample=pl.int_range(samples, dtype=pl.Int64)), how="cross"
     )
-    found = wanted.join(recorded, on=["prompt_id", "sample"], how="left").sort("prompt_id", "sample")
+    answers = wanted.join(recorded, on=["prompt_id", "sample"], how="left").sort("prompt_id", "sample")
     missing = pl.col("text").is_null() & pl.col("error").is_null()
-    texts = zip(*(found[name].to_list() for name in ("prompt_id", "sample", "text")), strict=True)
-    return found.with_columns(
+    texts = zip(*(answers[name].to_list() for name in ("prompt_id", "sample", "text")), strict=True)
+    return answers.with_columns(
         pl.Series("response_id", [response_id(p, model.name, s, text) for p, s, text in texts], pl.String),
         pl.lit(model.name).alias("model"),
         pl.lit(None, pl.Int64).alias("seed"),
@@ -169,9 +180,9 @@ def _complete(requests: Sequence[Request], model: Model, generator: Bound[Genera
         )
     for request, completion in zip(requests, completions, strict=True):
         if (completion.text is None) == (completion.error is None):
-            found = "neither" if completion.text is None else "both"
+            given = "neither" if completion.text is None else "both"
             raise PluginError(
-                f"{who}: prompt {request.prompt_id} must get a text or an error, got {found}. "
+                f"{who}: prompt {request.prompt_id} must get a text or an error, got {given}. "
                 "Upgrade or report the plugin."
             )
     return completions
@@ -185,6 +196,8 @@ def _blame(generator: Bound[Generator], model: Model) -> Iterator[None]:
     except KarmaError:
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (told := not_installed(error, _who(generator, model))):
+            raise told from error
         raise PluginError(
             f"{_who(generator, model)} failed with {type(error).__name__}: {error}. "
             "KARMA_DEBUG=1 shows where."

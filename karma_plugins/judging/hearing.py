@@ -166,7 +166,7 @@ def verdicts(call: Call, asked: Sequence[Any], options: Any) -> list[Verdict]:
     """
     try:
         found = list(call(asked, options))
-    except KarmaError:
+    except (KarmaError, ImportError):  # a package that is not installed is no fault of an answer
         raise
     except Exception as error:  # noqa: BLE001 (the author's code runs here, and its faults are rows)
         return [failure(f"{type(error).__name__}: {error}")] * len(asked)
@@ -215,7 +215,7 @@ def recalled(
     empty = Verdicts(JUDGEMENTS.empty(), COMPARISONS.empty())
     try:
         found = call(recorded or empty, judge.options)
-    except KarmaError:
+    except (KarmaError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001 (as in `verdicts`)
         return Verdicts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karma_plugins.errors import ModelError
+from karma_plugins.models import folders
 
 #: Numbers to a piece: 1 Mi, so 4 MiB in single precision.
 PIECE = 1 << 20
@@ -23,6 +23,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+#: What is no weight, but stands beside them: positions, masks, counters.
+PLAIN = frozenset({"I64", "I32", "BOOL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +58,25 @@ class Tensor:
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
-    """All floating-point tensors of a folder of weights, by name.
+    """The floating-point tensors of a folder of weights, by name: of the very files that transformers loads.
 
-    Raises ModelError where a file is no safetensors file.
+    Raises ModelError where a file is no whole safetensors file, or one that the index names is missing.
     """
-    found: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        for name, entry, start in _header(file):
+    named: dict[str, Tensor] = {}
+    for file in folders.weight_files(folder):
+        entries, start = folders.header(file)
+        for name, entry in sorted(entries.items()):
             if entry["dtype"] in DTYPES:
-                found[name] = Tensor(
+                named[name] = Tensor(
                     file, start + entry["data_offsets"][0], entry["dtype"], tuple(entry["shape"])
                 )
-    return found
+    return named
 
 
-def _header(file: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """Each tensor's name and entry, and where the data of the file starts: the format's own header."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(length))
-        except (ValueError, MemoryError, OverflowError) as error:
-            raise ModelError(
-                f"{file}: its safetensors header can't be read ({error}). Save it again."
-            ) from error
-    header.pop("__metadata__", None)
-    for name, entry in sorted(header.items()):
-        yield name, entry, 8 + length
+def packed_types(folder: Path) -> list[str]:
+    """The types of tensors that stand for others, scaled or packed, as quantised weights do."""
+    entries = [entry for file in folders.weight_files(folder) for entry in folders.header(file)[0].values()]
+    return sorted({str(entry["dtype"]) for entry in entries} - DTYPES.keys() - PLAIN)
 
 
 def _pread(handle: int, size: int, start: int, file: Path) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from karma_plugins.lineage.hashing import dvc_hash, open_repo, project_root, workspace_root
+from karma_plugins.lineage.hashing import LineageError, dvc_hash, open_repo, project_root, workspace_root
 
 #: What a run of the pipeline rewrites by itself, so that a change in it is no change made by a person.
 WRITTEN_BY_DVC: Final = ("**/dvc.lock", "**/.gitignore")
@@ -51,8 +51,8 @@ def pipeline(folder: Path) -> Pipeline:
         deciding |= _sources(folder)
     hashes = {name: dvc_hash(path) for name, path in deciding.items() if path.exists()}
     params_file = folder / "params.yaml"
-    params = read_params(params_file.read_text() if params_file.is_file() else "")
-    before = read_params(git(folder, "show", "HEAD:./params.yaml"))
+    params = read_params(params_file.read_text(encoding="utf-8") if params_file.is_file() else "")
+    before = read_params(git(folder, "show", "HEAD:./params.yaml"), "params.yaml of HEAD")
     return described(os.path.relpath(folder, workspace_root(folder)), hashes, params, before)
 
 
@@ -98,11 +98,14 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_params(text: str) -> dict[str, Any]:
-    """Flat params, read as DVC reads them (YAML 1.2: `1e-5` is a number)."""
-    from ruamel.yaml import YAML
+def read_params(text: str, where: str = "params.yaml") -> dict[str, Any]:
+    """Flat params, read as DVC reads them; LineageError where `text` is no YAML."""
+    from karma_plugins.params import yaml
 
-    nested = YAML(typ="safe").load(text)
+    try:
+        nested = yaml.parse(text, dates=True)
+    except yaml.YamlError as error:
+        raise LineageError(f"{where}: not readable as YAML ({error}).") from error
     return flatten(nested) if isinstance(nested, Mapping) else {}
 
 

@@ -9,7 +9,6 @@ A path is one of
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +18,15 @@ from pydantic import SecretStr
 
 from karma_plugins.contracts import Endpoint, Messages, Model, Recorded, Weights
 from karma_plugins.errors import ModelError
-from karma_plugins.params import validate
+from karma_plugins.models.fingerprints import fingerprint
+from karma_plugins.models.folders import check_adapter, check_weights
+from karma_plugins.params import validate, yaml
 
 __all__ = [
     "Endpoint", "Recorded", "Weights", "aligned", "api_key", "check_weights", "files", "fingerprint", "load",
     "recorded", "with_system_prompt",
 ]  # fmt: skip
 
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 RESPONSES = ("responses.parquet", "responses.jsonl")
 RECORDED_NAMES = (*RESPONSES, "scores.parquet")
 
@@ -57,7 +57,7 @@ def load(name: str, path: Path | str, *, where: str | None = None) -> Model:
     """Say what lies at a model's path.
 
     `where` is the key in params that names the path, if not `models.<name>.path`. Raises ModelError where
-    nothing lies there, where weights are pickled, or where a descriptor is wrong.
+    nothing lies there, where weights are pickled, cut short or not fetched, or where a descriptor is wrong.
     """
     path, where = Path(path), where or f"models.{name}.path"
     if path.is_dir():
@@ -71,21 +71,6 @@ def load(name: str, path: Path | str, *, where: str | None = None) -> Model:
     if path.suffix not in (".yaml", ".yml"):
         raise ModelError(f"{where}: '{path}' is neither a folder nor a descriptor (.yaml).")
     return Model(name, path, _descriptor(path))
-
-
-def check_weights(where: str, folder: Path) -> None:
-    """Raise ModelError unless a folder holds a config and weights as safetensors."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{where}: '{folder}' holds no config.json, so it is no folder of weights.")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-    if pickled:
-        raise ModelError(
-            f"{where}: '{folder}' holds pickled weights ({pickled[0]}), which can run "
-            "code when loaded. Save them as safetensors: model.save_pretrained(folder)."
-        )
-    raise ModelError(f"{where}: '{folder}' holds no *.safetensors.")
 
 
 def with_system_prompt(messages: Messages, system_prompt: str | None) -> list[dict[str, str]]:
@@ -104,24 +89,11 @@ def files(model: Model) -> list[Path]:
     return [path for path in dict.fromkeys(Path(name) for name in named if name) if path.exists()]
 
 
-def fingerprint(path: Path) -> str:
-    """A digest of all bytes at a model's path (file or folder), whatever its place and times."""
-    digest = hashlib.blake2b(digest_size=16)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "blake2b").digest())
-    return digest.hexdigest()
-
-
 def _descriptor(path: Path) -> Weights | Endpoint:
-    import yaml
-
     try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
+        found: Any = yaml.read(path)
+    except yaml.YamlError as error:
+        raise ModelError(f"{path}: not readable as YAML ({error}).") from error
     if not isinstance(found, Mapping):
         raise ModelError(f"{path}: a descriptor is a mapping with 'hub', 'folder' or 'endpoint'.")
     if "endpoint" in found:
@@ -133,6 +105,8 @@ def _descriptor(path: Path) -> Weights | Endpoint:
         if not Path(weights.folder).is_dir():
             raise ModelError(f"{path}: folder '{weights.folder}' does not exist.")
         check_weights(str(path), Path(weights.folder))
+    if weights.adapter is not None and Path(weights.adapter).is_dir():
+        check_adapter(str(path), Path(weights.adapter))
     return weights
 
 
@@ -144,7 +118,8 @@ def aligned(base: Model, path: Path) -> Model:
     if not isinstance(base.source, Weights):
         raise ModelError(f"'{base.path}' holds no weights, so nothing was trained from it.")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        check_adapter("aligned", path)
         return Model("aligned", path, base.source.model_copy(update={"adapter": str(path)}))
     check_weights("aligned", path)
-    source = Weights(folder=str(path), system_prompt=base.source.system_prompt)
+    source = Weights(folder=str(path), system_prompt=base.source.system_prompt, date=base.source.date)
     return Model("aligned", path, source)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from karma_plugins.contracts import Completion, Model, Options, Request
 from karma_plugins.errors import ModelError
-from karma_plugins.models import Weights, loading, with_system_prompt
+from karma_plugins.models import Weights, loading, padding, templates, with_system_prompt
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +60,15 @@ def generate(model: Model, requests: Sequence[Request], options: TransformersOpt
             "Name generator 'recorded' or 'endpoint' for this model."
         )
     weights, tokenizer = loading.loaded(model.source)
-    loading.check_chat_template(tokenizer, model.source)
+    templates.check_chat_template(tokenizer, model.source)
+    if getattr(weights.config, "is_decoder", None) is False and not padding.is_causal(weights, tokenizer):
+        raise ModelError(
+            f"models.{model.name}: '{model.source.location}' is an encoder (is_decoder: false), which can't "
+            "continue a text. Name a causal language model."
+        )
     rows, completions = _encode(requests, model.source, weights, tokenizer, options)
     with torch.inference_mode():
-        for batch in _batches(rows, options.batch_size):
+        for batch in _batches(rows, weights, tokenizer, options.batch_size):
             try:
                 answers = _answer(batch, weights, tokenizer, options)
             except torch.OutOfMemoryError as error:
@@ -83,53 +88,55 @@ def _encode(
     options: TransformersOptions,
 ) -> tuple[list[_Row], dict[int, Completion]]:
     """The rows that can be answered, shortest prompt first, and the failures of the others by number."""
-    from jinja2 import TemplateError, TemplateSyntaxError
-
-    conversations = {r.prompt_id: r.messages for r in requests}
+    conversations = {request.prompt_id: request.messages for request in requests}
     texts: dict[str, str] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, Completion] = {}
     for key, messages in conversations.items():
-        try:
-            texts[key] = tokenizer.apply_chat_template(
-                with_system_prompt(messages, source.system_prompt), tokenize=False, add_generation_prompt=True
-            )
-        except TemplateSyntaxError as error:
-            raise ModelError(
-                f"{source.location}: its chat template is broken, line {error.lineno}: {error.message}. "
-                "Correct the file that 'chat_template' names."
-            ) from error
-        except TemplateError as error:
-            refused[key] = f"the chat template refuses this prompt: {error}"
+        text = templates.render(tokenizer, source, with_system_prompt(messages, source.system_prompt))
+        if isinstance(text, templates.Refusal):
+            refused[key] = Completion(None, error=text.reason)
+        else:
+            texts[key] = text
     encoded = tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
     tokens = dict(zip(texts, encoded, strict=True))
-    longest = getattr(weights.config.get_text_config(), "max_position_embeddings", None)
-    rows: list[_Row] = []
-    failed: dict[int, Completion] = {}
-    for i, request in enumerate(requests):
-        if request.prompt_id in refused:
-            failed[i] = Completion(None, error=refused[request.prompt_id])
-            continue
-        prompt = tokens[request.prompt_id]
-        room = (
-            options.max_new_tokens if longest is None else min(options.max_new_tokens, longest - len(prompt))
-        )
-        if room < 1:
-            failed[i] = Completion(
-                None,
-                error=f"the prompt has {len(prompt)} tokens, the model takes {longest}",
-                prompt_tokens=len(prompt),
-            )
-            continue
-        rows.append(_Row(i, prompt, room, request.seed))
+    longest, known = loading.positions(weights), padding.vocabulary(weights)
+    for key, prompt in tokens.items():
+        if (reason := _unfit(prompt, longest, known)) is not None:
+            refused[key] = Completion(None, error=reason, prompt_tokens=len(prompt))
+    rows = [
+        _Row(i, tokens[request.prompt_id], _room(tokens[request.prompt_id], longest, options), request.seed)
+        for i, request in enumerate(requests)
+        if request.prompt_id not in refused
+    ]
+    failed = {i: refused[r.prompt_id] for i, r in enumerate(requests) if r.prompt_id in refused}
     return sorted(rows, key=lambda row: (len(row.tokens), row.number)), failed
 
 
-def _batches(rows: Sequence[_Row], size: int) -> Iterator[list[_Row]]:
+def _room(prompt: Sequence[int], longest: int | None, options: TransformersOptions) -> int:
+    most = options.max_new_tokens
+    return most if longest is None else min(most, longest - len(prompt))
+
+
+def _unfit(prompt: Sequence[int], longest: int | None, known: int) -> str | None:
+    """Why a prompt can't be answered; null where it can."""
+    if not prompt:
+        return "the prompt has no token"
+    if longest is not None and len(prompt) >= longest:
+        return f"the prompt has {len(prompt)} tokens, the model takes {longest}"
+    if max(prompt) >= known:
+        return f"the prompt's token {max(prompt)} is beyond the {known} that the model has embeddings for"
+    return None
+
+
+def _batches(
+    rows: Sequence[_Row], weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int
+) -> Iterator[list[_Row]]:
     """Consecutive rows with the same room, so that no row runs past the model's last position."""
+    padded = len(rows) < 2 or padding.bears_padding(weights, tokenizer, "left")
     for _, group in groupby(rows, key=lambda row: row.room):
         same = list(group)
-        for start in range(0, len(same), size):
-            yield same[start : start + size]
+        for part in padding.in_batches([len(row.tokens) for row in same], size, padded=padded):
+            yield same[part]
 
 
 def _answer(
@@ -138,29 +145,17 @@ def _answer(
     tokenizer: PreTrainedTokenizerBase,
     options: TransformersOptions,
 ) -> list[Completion]:
-    import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
-    width = len(batch[-1].tokens)
-    padded = np.full((2, len(batch), width), 0, dtype=np.int64)
-    padded[0] = tokenizer.pad_token_id
-    for i, row in enumerate(batch):
-        padded[0, i, width - len(row.tokens) :] = row.tokens
-        padded[1, i, width - len(row.tokens) :] = 1
-    prompts, mask = torch.from_numpy(padded).to(weights.device)
+    pad = padding.filler(weights, tokenizer)
+    prompts, mask = padding.side_by_side([row.tokens for row in batch], "left", pad, weights.device)
+    width = prompts.shape[1]
     draw = _Draw(batch, prompts, mask, options)
     ends = loading.end_tokens(weights, tokenizer)
     config = GenerationConfig(
         max_new_tokens=batch[0].room,
-        do_sample=False,
-        # The neutral values, or the model's own would be taken and warned about: _Draw has its say alone.
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        num_beams=1,
-        repetition_penalty=1.0,
-        return_dict_in_generate=False,
-        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,  # _Draw has its say alone, and `loading` has left the model's own settings out
+        pad_token_id=pad,
         eos_token_id=ends or None,
         stop_strings=list(options.stop) or None,
     )
@@ -172,7 +167,7 @@ def _answer(
         tokenizer=tokenizer if options.stop else None,
     )
     return _completions(
-        batch, output[:, width:].cpu().numpy(), draw.broken.tolist(), ends, tokenizer, options
+        batch, output[:, width:].cpu().numpy(), draw.broken.tolist(), ends, pad, tokenizer, options
     )
 
 
@@ -242,6 +237,7 @@ def _completions(
     output: np.ndarray,
     broken: Sequence[bool],
     ends: Sequence[int],
+    pad: int,
     tokenizer: PreTrainedTokenizerBase,
     options: TransformersOptions,
 ) -> list[Completion]:
@@ -256,7 +252,7 @@ def _completions(
         stops = [at for at in (text.find(stop) for stop in options.stop) if at >= 0]
         if stops:
             text, reason = text[: min(stops)], "stop"
-            count = _without_padding(output[i, :count], tokenizer.pad_token_id)
+            count = _without_padding(output[i, :count], pad)
         if broken[i]:
             completions.append(
                 Completion(None, error="the model's scores are not numbers; try another dtype")

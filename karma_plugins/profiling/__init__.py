@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from karma_plugins.contracts import Model, Profile, Profiler
-from karma_plugins.errors import KarmaError, ParamsError, PluginError, TableError
+from karma_plugins.errors import KarmaError, ParamsError, PluginError, TableError, not_installed
 from karma_plugins.registry import Bound
 from karma_plugins.schemas import ITEMS, SCORES, Schema
 from karma_plugins.tables import check
@@ -25,15 +25,17 @@ def profile(model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequenc
             )
     who = f"profiler '{profiler.plugin.name}' ({profiler.origin}), models.{model.name}"
     try:
-        found = profiler.plugin.profile(model, tasks, profiler.options)
+        measured = profiler.plugin.profile(model, tasks, profiler.options)
     except KarmaError:
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (told := not_installed(error, who)):
+            raise told from error
         raise PluginError(
             f"{who} failed with {type(error).__name__}: {error}. KARMA_DEBUG=1 shows where."
         ) from error
-    scores = _checked(found.scores, SCORES, who, model, "score")
-    items = _checked(found.items, ITEMS, who, model, "correct")
+    scores = _checked(measured.scores, SCORES, who, model, "score")
+    items = _checked(measured.items, ITEMS, who, model, "correct")
     missing = sorted(set(tasks) - set(scores["competency"].to_list()))
     if missing:
         raise PluginError(f"{who}: no score for competency '{missing[0]}'. Upgrade or report the plugin.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from karma_plugins.contracts import KINDS, Judge, Options, Plugin
-from karma_plugins.errors import PluginError, did_you_mean
+from karma_plugins.errors import PluginError, did_you_mean, installed, require
 from karma_plugins.params import validate
 
 P = TypeVar("P", bound=Plugin)
@@ -57,6 +57,11 @@ class Bound(Generic[P]):
     def files(self) -> list[Path]:
         """The files and folders whose bytes decide what the plugin does with these options."""
         return [] if self.plugin.reads is None else list(self.plugin.reads(self.options))
+
+    def check_installed(self) -> None:
+        """Raise NotInstalledError where a package is absent that the plugin needs."""
+        kind = _singular(kind_name(type(self.plugin)))
+        require(f"{kind.capitalize()} '{self.plugin.name}'", *self.plugin.needs)
 
     @property
     def version(self) -> str:
@@ -145,6 +150,11 @@ class Registry:
                 f". It may be in a plugin that could not be loaded: {'; '.join(b.message for b in nameless)}"
             )
         return f"{text} (see 'karma plugins')."
+
+
+def absent(plugin: Plugin) -> str | None:
+    """The first package that a plugin needs and that is not installed; null where all are."""
+    return next((package for package in plugin.needs if not installed(package)), None)
 
 
 def kind_name(kind: type[Plugin]) -> str:

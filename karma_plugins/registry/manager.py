@@ -15,6 +15,7 @@ import pluggy
 
 from karma_plugins import __version__, hookspecs
 from karma_plugins.contracts import API_VERSION, KINDS, Options, Plugin
+from karma_plugins.errors import install
 from karma_plugins.registry import Broken, Origin, Registry
 
 GROUP = "karma"
@@ -54,9 +55,10 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
             module = entry.load()
         except Exception as error:  # a plugin's import may fail in any way, and must not take the others down
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            registry.broken.append(
-                Broken(origin, f"{place} can't be imported ({reason}). Upgrade or uninstall it")
-            )
+            cure = "Upgrade or uninstall it"
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                cure = f"Install what it needs: {install(error.name.partition('.')[0])}"
+            registry.broken.append(Broken(origin, f"{place} can't be imported ({reason}). {cure}"))
             continue
         try:
             _register(registry, module, origin)

@@ -206,7 +206,7 @@ def _named(statement: Import, package: str, said: Facts, where: Home) -> Iterato
         return
     for name in statement.names:
         module = f"{base}.{name}"
-        if base in DECLARATIONS:
+        if base in DECLARATIONS and where.file(module) is None:
             yield base, name
         elif base == PACKAGE and where.file(module) is None:  # a name of the face
             yield f"{PACKAGE}.contracts", name

@@ -19,6 +19,7 @@ from karma_plugins import lineage
 from karma_plugins.errors import KarmaError, ParamsError
 from karma_plugins.lineage.hashing import open_repo
 from karma_plugins.lineage.pipelines import git
+from karma_plugins.params import yaml
 from karma_plugins.runtime.progress import progress
 
 #: Seconds between two looks at the queue, and in which workers that were started show themselves.
@@ -80,9 +81,10 @@ def run(folder: Path, wanted: Sequence[Experiment], *, workers: int, label: str)
 
 def read_metrics(folder: Path, commit: str, path: str) -> Any:
     """A JSON metrics file of an experiment, by its path beside dvc.yaml; ExperimentError where it is gone."""
-    import yaml
-
-    locked = yaml.safe_load(git(folder, "show", f"{commit}:./dvc.lock")) or {}
+    try:
+        locked = yaml.parse(git(folder, "show", f"{commit}:./dvc.lock")) or {}
+    except yaml.YamlError as error:
+        raise ExperimentError(f"dvc.lock of {commit[:7]}: not readable as YAML ({error}).") from error
     outs = [out for stage in locked.get("stages", {}).values() for out in stage.get("outs", [])]
     md5 = next((out["md5"] for out in outs if out["path"] == path), None)
     if md5 is None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from karma_plugins import lineage
+from karma_plugins.errors import require
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking import tags
 from karma_plugins.tracking.courier import Courier
@@ -127,11 +128,13 @@ def stage(
     """Track one run of a stage: its params, what it read and wrote, what it reports.
 
     `params` is the stage's own section, `item` its key in a `foreach`, `pipeline` the folder of dvc.yaml.
-    Raises LineageError where an input or out can't be hashed; trouble with MLflow ends as one line on stderr.
+    Raises LineageError where an input or out can't be hashed, NotInstalledError without DVC or MLflow;
+    trouble with MLflow ends as one line on stderr.
     """
     if os.environ.get("KARMA_TRACKING") == "off":
         yield StageRun()
         return
+    require("Tracking a stage (KARMA_TRACKING=off goes without)", "dvc", "mlflow")
     root = lineage.project_root(pipeline)
     uid = uuid.uuid4().hex
     folder = records.spool(root) / uid

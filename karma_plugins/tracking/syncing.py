@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from filelock import Timeout
-from ruamel.yaml.error import YAMLError
 
 from karma_plugins import lineage
 from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, LockedStage, StageRun
@@ -222,7 +221,7 @@ def _metrics(stage: LockedStage, root: Path, done: Synced) -> dict[str, float]:
         try:
             text = lineage.restore(out.path, out.md5, root).read_text(encoding="utf-8")
             values = METRICS[Path(out.path).suffix](text)
-        except (LineageError, ValueError, YAMLError):
+        except (LineageError, ValueError):
             done.bare.append(stage.name)
             continue
         if isinstance(values, dict):

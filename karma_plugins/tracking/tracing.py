@@ -8,6 +8,7 @@ from pathlib import Path
 from karma_plugins import lineage
 from karma_plugins.lineage import Datum, LineageError, StageRun
 from karma_plugins.lineage.tree import Lineage, Note, commands
+from karma_plugins.params import yaml
 from karma_plugins.tracking import history
 from karma_plugins.tracking.finding import find
 from karma_plugins.tracking.store import Store
@@ -44,11 +45,9 @@ def notes(root: Path) -> Note:
     def note(datum: Datum) -> str:
         if not datum.path.endswith((".yaml", ".yml")):
             return ""
-        import yaml
-
         try:
-            document = yaml.safe_load(lineage.restore(datum.path, datum.digest, root).read_text())
-        except (LineageError, yaml.YAMLError):
+            document = yaml.read(lineage.restore(datum.path, datum.digest, root))
+        except (LineageError, yaml.YamlError):
             return ""
         if not isinstance(document, dict) or not {"hub", "folder", "endpoint"} & document.keys():
             return ""

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from karma_plugins.errors import PluginError
+from karma_plugins.errors import require
 
 if TYPE_CHECKING:
     import torch
 
 
 def check_installed() -> None:
-    """Raise PluginError where torchrl is not installed."""
-    if find_spec("torchrl") is None:
-        raise PluginError("Objective 'ppo' needs torchrl. Install it: pip install 'karma-plugins[ppo]'.")
+    """Raise NotInstalledError where torchrl is not installed."""
+    require("Objective 'ppo'", "torchrl")
 
 
 def token_rewards(

@@ -210,3 +210,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert again.wait() == undisturbed.wait() == 0
     assert killed.read_bytes() == whole.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_where_every_answer_failed_the_first_reason_ends_the_stage(model):
+    def mute(model, requests, options):
+        return [Completion(None, error=f"{r.prompt_id} is refused") for r in requests]
+
+    with pytest.raises(EmptyResultError, match=r"every one of 20 answers failed.*The first: .* is refused"):
+        generation.generate(PROMPTS_TABLE, model, bound(mute), GenerateSection(samples=2))
+
+    def nearly_mute(model, requests, options):
+        return [Completion("yes"), *mute(model, requests[1:], options)]
+
+    table = generation.generate(PROMPTS_TABLE, model, bound(nearly_mute), GenerateSection(samples=2))
+    assert table["error"].null_count() >= 1

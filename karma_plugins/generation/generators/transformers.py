@@ -12,4 +12,11 @@ from karma_plugins.models.sampling import TransformersOptions, generate
 @hookimpl
 def karma_register_generators() -> Sequence[Generator]:
     """Register this generator."""
-    return [Generator(name="transformers", options=TransformersOptions, generate=generate)]
+    return [
+        Generator(
+            name="transformers",
+            options=TransformersOptions,
+            generate=generate,
+            needs=("torch", "transformers"),
+        )
+    ]

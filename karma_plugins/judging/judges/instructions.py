@@ -113,4 +113,4 @@ def _checkers() -> dict[str, Any]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `instructions`."""
-    return [Judge(name="instructions", options=InstructionsOptions, score=score)]
+    return [Judge(name="instructions", options=InstructionsOptions, score=score, needs=("lm_eval",))]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from karma_plugins import hookimpl, models
-from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict
+from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, Weights
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import disarmed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+NOT_FINITE = "the model's scores are not numbers; try another dtype"
 
 
 class LikelihoodOptions(Options):
@@ -29,11 +33,9 @@ def score(answers: Sequence[Answer], options: LikelihoodOptions) -> list[Verdict
     probabilities, the end token included.
 
     An answer that is longer than the model takes is a failure, never cut. Raises ModelError where the model
-    can't be loaded or has no chat template.
+    can't be loaded has no chat template, or is not causal.
     """
-    import torch
-
-    from karma_plugins.models import loading
+    from karma_plugins.models import loading, padding, scoring, templates
 
     source = _model(options.model).source
     if not isinstance(source, models.Weights):
@@ -41,51 +43,53 @@ def score(answers: Sequence[Answer], options: LikelihoodOptions) -> list[Verdict
             f"judge 'likelihood': '{options.model}' holds no weights. "
             "Name a folder of weights or a descriptor."
         )
-    model, tokenizer = loading.loaded(source)
-    loading.check_chat_template(tokenizer, source)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    found: dict[int, Verdict] = {}
-    rows: list[tuple[int, list[int], int]] = []
+    model, tokenizer = loading.loaded(source, for_scores=True)
+    templates.check_chat_template(tokenizer, source)
+    if not padding.is_causal(model, tokenizer):
+        raise ModelError(
+            f"judge 'likelihood': '{options.model}' is no causal language model: what it says of a token "
+            "depends on those after it. Name one that is."
+        )
+    verdicts: dict[int, Verdict] = {}
+    rows: dict[int, tuple[list[int], int]] = {}
     for i, answer in enumerate(answers):
-        tokens = _tokens(answer, tokenizer, limit)
-        if isinstance(tokens, Verdict):
-            found[i] = tokens
-        else:
-            rows.append((i, *tokens))
-    # By what they say, not by where they stand: the last digits of a score depend on its batch.
-    rows.sort(key=lambda row: (len(row[1]), row[1]))
-    with torch.inference_mode():
-        for start in range(0, len(rows), options.batch_size):
-            batch = rows[start : start + options.batch_size]
-            padded = tokenizer.pad({"input_ids": [tokens for _, tokens, _ in batch]}, return_tensors="pt")
-            padded = padded.to(model.device)
-            positions = (padded["attention_mask"].cumsum(1) - 1).clamp(min=0)
-            logits = model(**padded, position_ids=positions, use_cache=False).logits[:, :-1].float()
-            said_next = logits.log_softmax(-1).gather(-1, padded["input_ids"][:, 1:, None])[..., 0].double()
-            for (i, whole, asked), values in zip(batch, said_next, strict=True):
-                found[i] = Verdict(float(values[asked - len(whole) :].mean().exp()))
-    return [found[i] for i in range(len(answers))]
+        tokens = _tokens(answer, tokenizer, source)
+        reason = tokens if isinstance(tokens, str) else scoring.unfit(model, tokens[0])
+        if reason is not None:
+            verdicts[i] = Verdict(None, "failed", reason)
+        elif not isinstance(tokens, str):
+            rows[i] = tokens
+    said = scoring.log_probabilities(
+        model, tokenizer, [row for row, _ in rows.values()], [start for _, start in rows.values()],
+        options.batch_size,
+    )  # fmt: skip
+    for i, each in zip(rows, said, strict=True):
+        value = float(np.exp(each.mean()))
+        verdicts[i] = Verdict(value) if math.isfinite(value) else Verdict(None, "failed", NOT_FINITE)
+    return [verdicts[i] for i in range(len(answers))]
 
 
 def _tokens(
-    answer: Answer, tokenizer: PreTrainedTokenizerBase, limit: int | None
-) -> tuple[list[int], int] | Verdict:
-    """The tokens of prompt and answer, and how many are the prompt's."""
-    from jinja2 import TemplateError
+    answer: Answer, tokenizer: PreTrainedTokenizerBase, source: Weights
+) -> tuple[list[int], int] | str:
+    """The tokens of prompt and answer, and how many are the prompt's; or why there are none."""
+    from karma_plugins.models import templates
 
-    said = [dict(message) for message in answer.messages]
-    replied = [*said, {"role": "assistant", "content": disarmed(answer.text)}]
-    try:
-        asked = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(replied, tokenize=False)
-    except TemplateError as error:
-        return Verdict(None, "failed", f"the chat template refuses this conversation: {error}")
-    before, after = tokenizer([asked, whole], add_special_tokens=False)["input_ids"]
-    if limit is not None and len(after) > limit:
-        return Verdict(None, "failed", f"longer than the {limit} tokens that the model takes")
-    if len(after) <= len(before):
-        return Verdict(None, "failed", "the chat template gives the answer no token")
-    return list(after), len(before)
+    asked = [dict(message) for message in answer.messages]
+    replied = [*asked, {"role": "assistant", "content": disarmed(answer.text)}]
+    before = templates.render(tokenizer, source, asked)
+    whole = templates.render(tokenizer, source, replied, answered=True)
+    for text in (before, whole):
+        if isinstance(text, templates.Refusal):
+            return text.reason
+    start, tokens = tokenizer([before, whole], add_special_tokens=False)["input_ids"]
+    # Where the prompt's own end is not kept before an answer, the answer begins where the two part.
+    same = next(
+        (i for i, pair in enumerate(zip(start, tokens, strict=False)) if pair[0] != pair[1]), len(start)
+    )
+    if same >= len(tokens):
+        return "the chat template gives the answer no token"
+    return list(tokens), max(same, 1)
 
 
 def _model(path: str) -> Model:
@@ -99,4 +103,12 @@ def _reads(options: LikelihoodOptions) -> list[Path]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `likelihood`."""
-    return [Judge(name="likelihood", options=LikelihoodOptions, score=score, reads=_reads)]
+    return [
+        Judge(
+            name="likelihood",
+            options=LikelihoodOptions,
+            score=score,
+            reads=_reads,
+            needs=("torch", "transformers"),
+        )
+    ]

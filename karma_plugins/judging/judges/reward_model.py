@@ -4,10 +4,9 @@ makes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -16,8 +15,7 @@ from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import disarmed
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+NOT_FINITE = "the reward is not a number; try another dtype"
 
 
 class RewardModelOptions(Options):
@@ -42,63 +40,43 @@ def score(answers: Sequence[Answer], options: RewardModelOptions) -> list[Verdic
     """
     import torch
 
-    weights, tokenizer = _loaded(options.model)
-    limit = options.max_length or getattr(weights.config, "max_position_embeddings", None)
-    found: dict[int, Verdict] = {}
-    rows: list[tuple[int, list[int]]] = []
-    for i, answer in enumerate(answers):
-        tokens = _tokens(answer, weights, tokenizer)
-        if isinstance(tokens, Verdict):
-            found[i] = tokens
-        elif limit is not None and len(tokens) > limit:
-            found[i] = Verdict(None, "failed", f"longer than the {limit} tokens that the reward model takes")
-        else:
-            rows.append((i, tokens))
-    # By what they say, not by where they stand: the last digits of a reward depend on its batch.
-    rows.sort(key=lambda row: (len(row[1]), row[1]))
-    with torch.inference_mode():
-        for start in range(0, len(rows), options.batch_size):
-            batch = rows[start : start + options.batch_size]
-            padded = tokenizer.pad({"input_ids": [tokens for _, tokens in batch]}, return_tensors="pt")
-            try:
-                logits = weights(**padded.to(weights.device)).logits[:, 0].double()
-            except torch.OutOfMemoryError as error:
-                raise ModelError(
-                    f"judge 'reward-model': memory ran out for {len(batch)} answers. Lower batch_size."
-                ) from error
-            for (i, _), value in zip(batch, torch.sigmoid(logits / options.scale).tolist(), strict=True):
-                found[i] = Verdict(value)
-    return [found[i] for i in range(len(answers))]
+    from karma_plugins.models import loading, scoring, templates
 
-
-def _tokens(
-    answer: Answer, weights: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> list[int] | Verdict:
-    from jinja2 import TemplateError
-
-    said = [*answer.messages, {"role": "assistant", "content": disarmed(answer.text)}]
-    try:
-        text = tokenizer.apply_chat_template([dict(message) for message in said], tokenize=False)
-    except TemplateError as error:
-        return Verdict(None, "failed", f"the chat template refuses this conversation: {error}")
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-@lru_cache(maxsize=1)
-def _loaded(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from karma_plugins.models import loading
-
-    source = _model(path).source
+    source = _model(options.model).source
     if not isinstance(source, models.Weights):
         raise ModelError(
-            f"judge 'reward-model': '{path}' holds no weights. Name a folder of weights or a descriptor."
+            f"judge 'reward-model': '{options.model}' holds no weights. "
+            "Name a folder of weights or a descriptor."
         )
-    tokenizer = loading.load_tokenizer(source)
-    loading.check_chat_template(tokenizer, source)
-    weights = loading.load_model(source, head="reward")
-    if weights.config.pad_token_id is None:
-        weights.config.pad_token_id = tokenizer.pad_token_id
-    return weights, tokenizer
+    model, tokenizer = loading.loaded(source, head="reward", for_scores=True)
+    templates.check_chat_template(tokenizer, source)
+    verdicts: dict[int, Verdict] = {}
+    rows: dict[int, list[int]] = {}
+    for i, answer in enumerate(answers):
+        asked = [*answer.messages, {"role": "assistant", "content": disarmed(answer.text)}]
+        text = templates.render(tokenizer, source, asked, answered=True)
+        if isinstance(text, templates.Refusal):
+            verdicts[i] = Verdict(None, "failed", text.reason)
+            continue
+        tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if (reason := scoring.unfit(model, tokens, options.max_length)) is not None:
+            verdicts[i] = Verdict(None, "failed", reason)
+        else:
+            rows[i] = tokens
+    try:
+        given = scoring.rewards(model, tokenizer, list(rows.values()), options.batch_size)
+    except torch.OutOfMemoryError as error:
+        raise ModelError("judge 'reward-model': memory ran out. Lower batch_size.") from error
+    for i, reward in zip(rows, given, strict=True):
+        verdicts[i] = _verdict(reward, options.scale)
+    return [verdicts[i] for i in range(len(answers))]
+
+
+def _verdict(reward: float, scale: float) -> Verdict:
+    if not math.isfinite(reward):
+        return Verdict(None, "failed", NOT_FINITE)
+    odds = math.exp(-abs(reward) / scale)
+    return Verdict((1.0 if reward >= 0 else odds) / (1.0 + odds))
 
 
 def _model(path: str) -> Model:
@@ -112,4 +90,12 @@ def _reads(options: RewardModelOptions) -> list[Path]:
 @hookimpl
 def karma_register_judges() -> Sequence[Judge]:
     """Register judge `reward-model`."""
-    return [Judge(name="reward-model", options=RewardModelOptions, score=score, reads=_reads)]
+    return [
+        Judge(
+            name="reward-model",
+            options=RewardModelOptions,
+            score=score,
+            reads=_reads,
+            needs=("torch", "transformers"),
+        )
+    ]

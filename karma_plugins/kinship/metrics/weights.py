@@ -16,7 +16,7 @@ from karma_plugins.contracts import Evidence, KinshipMetric, Model, Options
 from karma_plugins.errors import ModelError, did_you_mean
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.kinship.pairs import Floats, Pairs, gather, pairs_of, rows
-from karma_plugins.kinship.tensors import Tensor, tensors
+from karma_plugins.kinship.tensors import Tensor, packed_types, tensors
 from karma_plugins.models import Weights
 
 Measure = Literal["pearson", "cosine", "euclidean"]
@@ -42,15 +42,18 @@ def measure(evidence: Evidence, options: WeightsOptions) -> pl.DataFrame:
     `raw` is that number; kinship is it, and 0 where it is below 0; for the Euclidean distance d it is
     1 - d / (|x| + |y|), which is 1 for equal and 0 for opposite differences x and y. Weights are read a piece
     at a time. Null with a reason where no base is named (unless `bare`), a model is no folder of weights, is
-    the base itself, did not move, or where names or shapes of tensors differ. Raises ModelError for a
-    base that does not exist.
+    the base itself, is quantised, did not move, or where names or shapes of tensors differ. Raises ModelError
+    for a base that does not exist, and for files that are not whole.
     """
     pairs = pairs_of(evidence)
-    known = {model.name: _tensors(model) for model in evidence.models}
+    packed = {model.name: _packed(model) for model in evidence.models}
+    known = {model.name: {} if packed[model.name] else _tensors(model) for model in evidence.models}
     base, label = _base(evidence, options.base)
     unnamed = base is None and not options.bare
     reasons = [
-        NO_BASE if unnamed else _unfit(pairs, i, j, known, base, label)
+        NO_BASE
+        if unnamed
+        else packed[pairs.names[i]] or packed[pairs.names[j]] or _unfit(pairs, i, j, known, base, label)
         for i, j in zip(pairs.first, pairs.second, strict=True)
     ]
     fit = [k for k, reason in enumerate(reasons) if reason is None]
@@ -64,15 +67,25 @@ def measure(evidence: Evidence, options: WeightsOptions) -> pl.DataFrame:
     return gather(parts if len(pairs) else [])
 
 
+def _folder(model: Model) -> Path | None:
+    """Where a model's whole weights lie, if they lie anywhere."""
+    source = model.source
+    if not isinstance(source, Weights) or source.folder is None or source.adapter is not None:
+        return None
+    return Path(source.folder)
+
+
 def _tensors(model: Model) -> dict[str, Tensor]:
     """A model's tensors; none where it is no folder of whole weights."""
-    if (
-        not isinstance(model.source, Weights)
-        or model.source.folder is None
-        or model.source.adapter is not None
-    ):
-        return {}
-    return tensors(Path(model.source.folder))
+    folder = _folder(model)
+    return {} if folder is None else tensors(folder)
+
+
+def _packed(model: Model) -> str | None:
+    """Why a model's numbers can't be read: those that are left would stand for all."""
+    folder = _folder(model)
+    kinds = [] if folder is None else packed_types(folder)
+    return f"{model.name} holds quantised tensors ({', '.join(kinds)})" if kinds else None
 
 
 def _base(evidence: Evidence, name: str | None) -> tuple[dict[str, Tensor] | None, str | None]:
@@ -80,13 +93,13 @@ def _base(evidence: Evidence, name: str | None) -> tuple[dict[str, Tensor] | Non
     if name is None:
         return None, None
     models = {model.name: model for model in evidence.models}
-    found = _tensors(models[name]) if name in models else tensors(Path(name)) if Path(name).is_dir() else {}
-    if not found:
+    held = _tensors(models[name]) if name in models else tensors(Path(name)) if Path(name).is_dir() else {}
+    if not held:
         raise ModelError(
             f"metric 'weights': base '{name}' is neither a candidate with weights nor a folder of weights."
             f"{did_you_mean(name, models)}"
         )
-    return found, name if name in models else None
+    return held, name if name in models else None
 
 
 def _unfit(

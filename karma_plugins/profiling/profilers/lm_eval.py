@@ -61,7 +61,16 @@ class LmEvalOptions(Options):
 @hookimpl
 def karma_register_profilers() -> Sequence[Profiler]:
     """Register this profiler."""
-    return [Profiler(name="lm-eval", options=LmEvalOptions, profile=profile, check=check, reads=_reads)]
+    return [
+        Profiler(
+            name="lm-eval",
+            options=LmEvalOptions,
+            profile=profile,
+            check=check,
+            reads=_reads,
+            needs=("lm_eval", "torch"),
+        )
+    ]
 
 
 def _reads(options: LmEvalOptions) -> list[Path]:
@@ -80,6 +89,8 @@ def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: LmEvalOpt
             f"models.{model.name}: profiler 'lm-eval' needs weights or an endpoint, found '{model.path}'. "
             "Profile such models with profiler 'recorded'."
         )
+    if not tasks:
+        raise ParamsError("params.yaml, profile.tasks: names no competency, and so no task. Name some.")
     scores: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     with _quiet(), _seeded(options.seed):
@@ -127,7 +138,7 @@ def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> d
     """The tasks by competency and name, groups taken apart."""
     manager = _task_manager(tasks, options)
     _resolve_data_files(manager, options)
-    found: dict[tuple[str, str], Task] = {}
+    loaded: dict[tuple[str, str], Task] = {}
     whose: dict[str, str] = {}
     for competency, names in sorted(tasks.items()):
         for name in sorted(set(names)):
@@ -137,9 +148,9 @@ def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> d
                         f"params.yaml, profile.tasks: task '{leaf}' is in '{whose[leaf]}' and in "
                         f"'{competency}'. Keep it in one."
                     )
-                found[competency, leaf] = task
+                loaded[competency, leaf] = task
                 _set_examples(task, options)
-    return found
+    return loaded
 
 
 def _load_task(manager: Any, name: str) -> dict[str, Task]:
@@ -199,7 +210,6 @@ def _language_model(name: str, source: Weights | Endpoint, options: LmEvalOption
     from karma_plugins.models import loading
 
     weights, tokenizer = loading.loaded(source)
-    weights.generation_config.max_new_tokens = None  # it would go before a task's own `max_gen_toks`
     chat = (
         bool(tokenizer.chat_template) if options.apply_chat_template is None else options.apply_chat_template
     )

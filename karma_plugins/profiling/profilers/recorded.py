@@ -44,11 +44,11 @@ def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: Options) 
         schema={"competency": pl.String, "task": pl.String},
         orient="row",
     )
-    found = wanted.join(scores.drop("competency"), on="task", how="left").with_columns(
+    measured = wanted.join(scores.drop("competency"), on="task", how="left").with_columns(
         pl.col("model").fill_null(model.name), pl.col("metric").fill_null(UNMEASURED)
     )
     return Profile(
-        found.select(SCORES.columns.names()),
+        measured.select(SCORES.columns.names()),
         items.drop("competency").join(wanted, on="task", how="inner").select(ITEMS.columns.names()),
     )
 

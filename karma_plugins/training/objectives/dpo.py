@@ -70,4 +70,4 @@ def train(job: TrainingJob, options: DpoOptions) -> None:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `dpo`."""
-    return [Objective(name="dpo", options=DpoOptions, train=train)]
+    return [Objective(name="dpo", options=DpoOptions, train=train, needs=("trl",))]

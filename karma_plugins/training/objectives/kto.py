@@ -68,4 +68,4 @@ def answers(pairs: Sequence[Mapping[str, Any]], batch: int) -> list[dict[str, An
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `kto`."""
-    return [Objective(name="kto", options=KtoOptions, train=train)]
+    return [Objective(name="kto", options=KtoOptions, train=train, needs=("trl",))]

@@ -60,4 +60,4 @@ def train(job: TrainingJob, options: OrpoOptions) -> None:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `orpo`."""
-    return [Objective(name="orpo", options=OrpoOptions, train=train)]
+    return [Objective(name="orpo", options=OrpoOptions, train=train, needs=("trl",))]

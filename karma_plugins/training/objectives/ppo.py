@@ -291,4 +291,4 @@ def _schedule(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Any:
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `ppo`."""
-    return [Objective(name="ppo", options=PpoOptions, train=train)]
+    return [Objective(name="ppo", options=PpoOptions, train=train, needs=("torchrl", "trl"))]

@@ -103,4 +103,4 @@ def reward_function(
 @hookimpl
 def karma_register_objectives() -> Sequence[Objective]:
     """The objective `rloo`."""
-    return [Objective(name="rloo", options=RlooOptions, train=train)]
+    return [Objective(name="rloo", options=RlooOptions, train=train, needs=("trl",))]

@@ -152,7 +152,8 @@ def test_a_broken_chat_template_stops(tmp_path):
 
 
 def test_what_a_chat_template_refuses_is_a_failure_row(tmp_path):
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}a"
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    refusing += "{{ messages[-1]['content'] }}"
     model = models.load("strict", write_model(tmp_path / "strict", chat_template=refusing))
     asked = [{"role": "system", "content": "x"}, {"role": "user", "content": "hi"}]
     refused, answered = generate(model, [Request("a", asked, 0, 1), Request("b", asked[1:], 0, 1)], OPTIONS)
@@ -166,7 +167,7 @@ def test_scores_that_are_no_numbers_are_failures(tmp_path):
 
     folder = write_model(tmp_path / "broken")
     weights = load_file(folder / "model.safetensors")
-    weights = {k: torch.full_like(v, float("nan")) if "norm" in k else v for k, v in weights.items()}
+    weights = {k: torch.full_like(v, 3e38) if "norm" in k else v for k, v in weights.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model = models.load("broken", folder)
     for temperature in (0.0, 1.0):

@@ -101,7 +101,7 @@ def test_batches_change_no_more_than_the_last_digits(reward_model: Path) -> None
 def test_a_conversation_that_is_too_long_is_a_failure_and_not_cut(reward_model: Path) -> None:
     long, short = said(reward_model, "6" * 300, "60")
     assert (long.value, long.status) == (None, "failed")
-    assert long.reason == "longer than the 256 tokens that the reward model takes"
+    assert long.reason == "longer than the 256 tokens that the model takes"
     assert short.status == "ok"
 
 

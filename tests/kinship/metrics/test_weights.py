@@ -162,6 +162,43 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
         list(tensors.tensors(tmp_path)["w"].pieces())
 
 
+def test_shards_are_read_as_the_index_names_them(
+    family: tuple[Evidence, dict[str, Arrays]], tmp_path: Path
+) -> None:
+    """A stale file of an earlier save, an adapter and another format's file are none of the model."""
+    given, made = family
+    folder, place = tmp_path / "sharded", {}
+    for i, (name, array) in enumerate(made["one"].items(), start=1):
+        save(tmp_path / f"shard-{i}", {name: array})
+        folder.mkdir(exist_ok=True)
+        place[name] = f"model-0000{i}-of-00003.safetensors"
+        (tmp_path / f"shard-{i}" / "model.safetensors").rename(folder / place[name])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": place}))
+    for stale in ("model-00001-of-00002", "adapter_model", "consolidated", "zz"):
+        save(tmp_path / stale, {name: array[::-1].copy() for name, array in made["one"].items()})
+        (tmp_path / stale / "model.safetensors").rename(folder / f"{stale}.safetensors")
+    frame = measured(evidence(*given.models, model("sharded", folder)), base="base")
+    assert pair(frame, "one", "sharded")["kinship"] == pytest.approx(1.0)
+    (folder / place["norm"]).unlink()
+    with pytest.raises(ModelError, match="is missing, which model"):
+        measured(evidence(*given.models, model("sharded", folder)), base="base")
+
+
+def test_quantised_weights_are_null_and_not_compared_by_what_is_left(
+    family: tuple[Evidence, dict[str, Arrays]], tmp_path: Path
+) -> None:
+    given, made = family
+    save(tmp_path / "packed", made["one"])
+    file = tmp_path / "packed" / "model.safetensors"
+    length = int.from_bytes(file.read_bytes()[:8], "little")
+    header = json.loads(file.read_bytes()[8 : 8 + length])
+    header["embed"] |= {"dtype": "U8", "shape": [50, 64]}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + file.read_bytes()[8 + length :])
+    frame = measured(evidence(*given.models, model("packed", tmp_path / "packed")), base="base")
+    assert pair(frame, "one", "packed")["reason"] == "packed holds quantised tensors (U8)"
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc for the peak of one process")
 def test_large_models_need_little_memory(tmp_path: Path) -> None:
     """Two folders of 200 MB each in bfloat16: what is added to the interpreter's own memory stays small."""

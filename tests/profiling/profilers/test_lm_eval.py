@@ -144,10 +144,8 @@ def test_generated_text_groups_and_limit(model, tasks):
 
 
 def test_the_task_says_how_long_an_answer_may_be_not_the_models_own_config(tasks, tmp_path, monkeypatch):
-    from transformers import GenerationConfig
-
     folder = write_model(tmp_path / "talkative")
-    GenerationConfig(max_new_tokens=50).save_pretrained(folder)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": 50, "min_new_tokens": 20}')
     talkative = models.load("talkative", folder)
     weights, _ = loading.loaded(talkative.source)
     generate, lengths = weights.generate, []
@@ -160,6 +158,21 @@ def test_the_task_says_how_long_an_answer_may_be_not_the_models_own_config(tasks
     monkeypatch.setattr(weights, "generate", measured)
     profile(talkative, {"k": ["words"]}, options(tasks))
     assert 0 < max(lengths) <= 5
+
+
+def test_a_model_s_own_sampling_changes_no_score(model, tasks, tmp_path):
+    folder = write_model(tmp_path / "own")
+    own = {"num_return_sequences": 2, "no_repeat_ngram_size": 1, "num_beams": 2, "suppress_tokens": [70]}
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    named = Model("tiny", folder, models.load("own", folder).source)
+    usual, other = (profile(m, {"k": ["words", "picks"]}, options(tasks)) for m in (model, named))
+    assert usual.scores.equals(other.scores)
+    assert usual.items.equals(other.items)
+
+
+def test_no_task_at_all_is_said(model, tasks):
+    with pytest.raises(ParamsError, match="names no competency"):
+        profile(model, {}, options(tasks))
 
 
 def test_the_same_from_anywhere_and_again(model, tasks, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
+from karma_plugins.params import yaml
 
 PARAMS = Path("params.yaml")
 #: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
@@ -232,6 +233,7 @@ def load(section: str, model: type[M], path: Path = PARAMS) -> M:
     document = read(path)
     if section not in document:
         raise ParamsError(f"{path}: section '{section}' is missing.{did_you_mean(section, document)}")
+    check_keys(document, section, path)
     return validate(model, document[section], where=f"{path}, {section}")
 
 
@@ -241,9 +243,22 @@ def load_models(path: Path = PARAMS) -> dict[str, ModelSection]:
     models = document.get("models")
     if not isinstance(models, Mapping) or not models:
         raise ParamsError(f"{path}: section 'models' is missing or empty. Name at least one candidate model.")
+    check_keys(document, "models", path)
     for name in models:
-        check_model_name(str(name), path)
-    return {str(k): validate(ModelSection, v, where=f"{path}, models.{k}") for k, v in sorted(models.items())}
+        check_model_name(name, path)
+    return {k: validate(ModelSection, v, where=f"{path}, models.{k}") for k, v in sorted(models.items())}
+
+
+def check_keys(document: Mapping[str, Any], section: str, path: Path = PARAMS) -> None:
+    """Raise ParamsError where a section has a key that is no text: DVC would leave it out without a word."""
+    for keys in yaml.ignored_keys(document.get(section), (section,)):
+        line = yaml.line_of(path.read_text(encoding="utf-8"), keys)
+        place = ".".join(map(str, keys[:-1]))
+        key = "null" if keys[-1] is None else str(keys[-1]).lower()
+        raise ParamsError(
+            f"{path}, line {line}, {place}: key {key} is no text, and DVC ignores it. Quote it as "
+            f"it is meant, such as '{key}'."
+        )
 
 
 def check_model_name(name: str, path: Path = PARAMS) -> None:
@@ -265,15 +280,12 @@ def load_model(name: str, path: Path = PARAMS) -> ModelSection:
 
 def read(path: Path = PARAMS) -> dict[str, Any]:
     """The whole params file, unchecked; ParamsError where it is missing or no YAML mapping."""
-    import yaml
-
     if not path.is_file():
         raise ParamsError(f"{path}: no such file. `karma init` writes one.")
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (a safe loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
+        document = yaml.read(path)
+    except yaml.YamlError as error:
+        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: must hold a mapping of sections.")
     return document
