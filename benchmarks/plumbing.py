@@ -1,8 +1,8 @@
 """Plumbing: recorded answers and judgements of 8 models on 4,000 prompts to pairs.
 
-Runs the own commands of stages generate, judge and curriculum in a folder of their own, MLflow off: first all
-in one process, from its start to its end, then each as the process that DVC starts. The first is the figure
-that counts, the second says what a start costs. Prints prompts a second, and where the time goes.
+Runs the own commands of stages generate, judge, jury and curriculum in a folder of their own, MLflow off:
+first all in one process, from its start to its end, then each as the process that DVC starts. The first is
+the figure that counts, the second says what a start costs. Prints prompts a second, and where the time goes.
 
     python benchmarks/plumbing.py [--prompts 4000] [--models 8] [--rounds 3]
 """
@@ -29,11 +29,13 @@ WORDS = ("the", "model", "answers", "a", "question", "about", "some", "thing", "
 TOGETHER = """
 import json, sys, time
 begun = time.process_time()
-from stages import curriculum, generate, judge
+from stages import curriculum, generate, judge, jury
 took = {"imports": time.process_time() - begun}
 for name, command, arguments in [
     *[("generate", generate, [model]) for model in sys.argv[1:]],
-    ("judge", judge, ["--recorded", "imported/verdicts"]),
+    ("judge", judge, ["first"]),
+    ("judge", judge, ["second"]),
+    ("jury", jury, []),
     ("curriculum", curriculum, []),
 ]:
     begun = time.process_time()
@@ -121,7 +123,8 @@ def _processor() -> float:
 def apart(folder: Path, models: list[str]) -> dict[str, float]:
     """Seconds of each stage, as DVC runs it."""
     commands = {f"generate@{model}": ["stages.generate", model] for model in models}
-    commands["judge"] = ["stages.judge", "--recorded", "imported/verdicts"]
+    commands |= {f"judge@{judge}": ["stages.judge", judge] for judge in JUDGES}
+    commands["jury"] = ["stages.jury"]
     commands["curriculum"] = ["stages.curriculum"]
     took = {}
     for stage, command in commands.items():
@@ -145,7 +148,7 @@ def _text(draw: random.Random, words: int) -> str:
 
 def _params(models: list[str]) -> str:
     entries = "\n".join(f"  {m}: {{path: imported/models/{m}, generator: recorded}}" for m in models)
-    judges = "\n".join(f"    {judge}: {{plugin: recorded}}" for judge in JUDGES)
+    judges = "\n".join(f"    {judge}: {{plugin: recorded, reads: imported/verdicts}}" for judge in JUDGES)
     return f"""
 prompts: {{path: imported/prompts.jsonl}}
 models:
@@ -154,6 +157,7 @@ generate: {{samples: 1}}
 judge:
   judges:
 {judges}
+jury: {{}}
 curriculum: {{pairing: kin, pairings: {{kin: {{radius: 0.5}}}}, margin: 0.1, per_prompt: 1, phases: 3}}
 """
 

@@ -218,6 +218,16 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Judges as one function: `score(answers)` gives a verdict on each, in order; `key` tells apart all that
+    decides the verdicts.
+    """
+
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """Recorded verdicts as tables: `judgements` and `comparisons` in their schemas, either may be empty."""
 
@@ -237,9 +247,9 @@ class Profile:
 class Evidence:
     """What a kinship metric may look at, for all models at once.
 
-    `scores` and `items` are the profiles of all models, `responses` their answers where the stage was given
-    any,
-    `models` the candidates in order of their names; `seed` is for the bootstrap.
+    `scores` and `items` are the profiles of all models, `responses` their answers and `prompts` what was
+    asked where the stage was given any, `models` the candidates in order of their names; `seed` is for the
+    bootstrap.
     `measure(name)` gives the finished rows of another metric, for blends.
     """
 
@@ -249,18 +259,23 @@ class Evidence:
     responses: pl.DataFrame | None = None
     seed: int = 0
     measure: Callable[[str], pl.DataFrame] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PairingContext:
     """What a pairing may look at beside the candidate pairs: the acting rows of the kinship table and a seed.
 
-    `target` is the candidate that will be trained, where params name one.
+    `kinship` holds the acting metric's rows, overall or of competencies, `measured` those of all metrics,
+    `scores` the profiles (table `scores`) where the stage was given any. `target` is the candidate that will
+    be trained, where params name one.
     """
 
     kinship: pl.DataFrame
     seed: int = 0
     target: str | None = None
+    measured: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
 
 
 class LoraSettings(Options):
@@ -306,6 +321,10 @@ class TrainingJob:
     the step of this phase as they come. `base`, `all_pairs` and `shared` are the same in every phase: the
     weights that training began with, all rows of the table, and a folder for what one phase leaves to the
     next. With several processes every one is given the job, and the first alone writes and reports.
+
+    Every pair can be trained on: the chat template takes it, and its answers differ in their tokens. `score`
+    gives a verdict on each answer, of the judges that the objective's option `reward.judges` names (null
+    where it names none); `prompts` is table `prompts` with their references, where the stage was given it.
     """
 
     start: Weights
@@ -320,6 +339,8 @@ class TrainingJob:
     all_pairs: pl.DataFrame
     shared: Path
     phase: int = 0
+    score: Callable[[Sequence[Answer]], Sequence[Verdict]] | None = None
+    prompts: pl.DataFrame | None = None
 
 
 # --- what a plugin is ---------------------------------------------------------------------------------------
@@ -401,7 +422,7 @@ class Judge(Plugin):
     - `recall(recorded, options)`: picks its verdicts from the recorded ones (`Verdicts` in, `Verdicts` out).
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
-    keeps its own work; it is then asked about everything in one call.
+    keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
 
     `usage(cases, times, options)`, where given, says what judging would ask of a paid server, each of the
     cases `times` over: answers where the judge scores, pairs where it compares. Null where nothing is to be
@@ -429,9 +450,56 @@ class Pairing(Plugin):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Plugin):
-    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`."""
+    """Trains: `train(job, options)` writes the trained weights and tokenizer to `job.output`.
+
+    Judges that its options name under `reward.judges`, as section `judge` does, are handed in as `job.score`.
+    Its own options `epochs`, `max_steps` and `learning_rate`, where it has them, stand before those of
+    section `train`.
+    """
 
     train: Callable[[TrainingJob, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A pipeline's data as an exporter may take it: `read(name)` gives a table that a stage wrote.
+
+    Names: `pairs`, `prompts`, `responses`, `judgements`, `comparisons`, `rewards`, `judges`, `bias`. A table
+    that is not there is a TableError that says which stage writes it.
+    """
+
+    read: Callable[[str], pl.DataFrame]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importer(Plugin):
+    """Reads a data set of others: `read(sources, options)` gives a folder to write.
+
+    `sources` are the files or folders that were named, two halves of one source for instance; what comes back
+    has methods `write(out)` and `report()`, such as `RecordedFolder` of `karma_plugins.importers`, which
+    gathers prompts, answers and verdicts. `summary` is one line for `karma import --help`.
+    `recognises(record)`, where given, says whether a record (a mapping, as JSON or parquet has it) is of this
+    layout; `karma import auto` asks all of them. `general` marks a layout that many records are of: one that
+    is not general is preferred.
+    """
+
+    read: Callable[[Sequence[Path], Any], Any]
+    summary: str = ""
+    recognises: Callable[[Mapping[str, Any]], bool] | None = None
+    general: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter(Plugin):
+    """Writes the preference data in another layout: `write(tables, out, options)`.
+
+    `out` is a file or folder that is not there yet, or an empty folder; what comes back is a line or more
+    that
+    say what was written and what to do with it. `summary` is one line for `karma export --help`.
+    """
+
+    write: Callable[[Tables, Path, Any], str]
+    summary: str = ""
 
 
 #: The kinds, by the name that hooks, `karma plugins` and messages use.
@@ -442,4 +510,6 @@ KINDS: Mapping[str, type[Plugin]] = {
     "judges": Judge,
     "pairings": Pairing,
     "objectives": Objective,
+    "importers": Importer,
+    "exporters": Exporter,
 }

@@ -47,6 +47,10 @@ class EmptyResultError(KarmaError):
     """The settings leave nothing to go on with, such as no pair at all."""
 
 
+class TrainingError(KarmaError):
+    """Training can't go on: a loss, gradient, weight or reward is not a finite number."""
+
+
 class RequestError(KarmaError):
     """A server or hub can't be reached, refuses, or a limit on requests, tokens or money is met."""
 

@@ -15,13 +15,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins import generation, judging, profiling
+from karma_plugins import generation, profiling
 from karma_plugins.contracts import Generator, Model, Profiler, Report
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.params import EvaluateSection, GenerateSection, JudgeSection
+from karma_plugins.judging import deciding
+from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.registry import Bound, Juror
 from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
+from karma_plugins.texts import forms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +81,8 @@ def evaluate(
             for label, model in ((BASE, base), (ALIGNED, aligned))
         ]
     )
-    judged = judging.judge(
-        asked, answers, None, jury, JudgeSection(judges=settings.judges), shards=shards, report=report
+    judged = deciding.judge(
+        asked, answers, None, jury, JurySection(weights=settings.weights), shards=shards, report=report
     )
     found = outcomes(asked, answers, judged.rewards)
     if found.is_empty():
@@ -95,6 +97,7 @@ def evaluate(
     metrics = compare(found, settings) | {
         "prompts": _counts(asked, answers, judged.rewards, found),
         "profile": profile,
+        "form": forms.report(_texts(answers, BASE), _texts(answers, ALIGNED), settings.forms),
     }
     return Evaluation(metrics, points(metrics), found)
 
@@ -176,12 +179,12 @@ def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The metrics with dotted keys, as MLflow takes them; what is null is left out."""
+    """The metrics with dotted keys, as MLflow takes them; what is null or no number is left out."""
     found: dict[str, float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value is not None and not isinstance(value, str):
             found[f"{prefix}{key}"] = value
     return found
 
@@ -215,6 +218,8 @@ def table(metrics: Mapping[str, Any]) -> str:
             f"{prompts['left_out']} of {prompts['asked']} prompts left out: an answer missing or not judged "
             f"(base {prompts['unrewarded'][BASE]}, aligned {prompts['unrewarded'][ALIGNED]} answers)"
         )
+    if "form" in metrics:
+        lines.append(forms.sentence(metrics["form"]))
     return "\n".join(lines)
 
 
@@ -290,6 +295,10 @@ def _answers(
     return drawn.with_columns(model=pl.lit(label), response_id=pl.Series(ids, dtype=pl.String)).select(
         RESPONSES.columns.names()
     )
+
+
+def _texts(answers: pl.DataFrame, label: str) -> pl.Series:
+    return answers.filter(pl.col("model") == label)["text"]
 
 
 def _profile(

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler
+    from karma_plugins.contracts import (
+        Exporter,
+        Generator,
+        Importer,
+        Judge,
+        KinshipMetric,
+        Objective,
+        Pairing,
+        Profiler,
+    )
 
 hookspec = pluggy.HookspecMarker("karma")
 hookimpl = pluggy.HookimplMarker("karma")
@@ -44,3 +53,13 @@ def karma_register_pairings() -> Sequence[Pairing]:  # type: ignore[empty-body]
 @hookspec
 def karma_register_objectives() -> Sequence[Objective]:  # type: ignore[empty-body]
     """Objectives: align a model on pairs. Named in `train.objective`."""
+
+
+@hookspec
+def karma_register_importers() -> Sequence[Importer]:  # type: ignore[empty-body]
+    """Importers: read a data set of others. Named on the command line: `karma import NAME`."""
+
+
+@hookspec
+def karma_register_exporters() -> Sequence[Exporter]:  # type: ignore[empty-body]
+    """Exporters: write the preference data in another layout. Named as in `karma export NAME`."""

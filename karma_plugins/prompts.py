@@ -14,7 +14,7 @@ from karma_plugins.contracts import Messages
 from karma_plugins.errors import EmptyResultError, TableError
 from karma_plugins.params import PromptsSection, SeenSection
 from karma_plugins.schemas import PROMPTS
-from karma_plugins.texts import filters
+from karma_plugins.texts import filters, json_text, records, references
 
 SPLITS = ("train", "heldout")
 ROLES = ("system", "user", "assistant")
@@ -84,35 +84,9 @@ def _first(
 
 def _rows_of_file(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each record of a JSONL, CSV or parquet file with the place to name in messages."""
-    if not path.is_file():
+    if not path.exists():
         raise TableError(f"params.yaml, prompts.path: '{path}' does not exist.")
-    if path.suffix == ".jsonl":
-        yield from _rows_of_jsonl(path)
-    elif path.suffix in (".csv", ".parquet"):
-        try:
-            frame = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise TableError(f"{path}: not readable ({str(error).splitlines()[0]}).") from error
-        for i, row in enumerate(frame.iter_rows(named=True), start=2 if path.suffix == ".csv" else 1):
-            yield f"{path}, row {i}", row
-    else:
-        raise TableError(f"params.yaml, prompts.path: '{path}' is no .jsonl, .csv or .parquet file.")
-
-
-def _rows_of_jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:  # also bytes that are no UTF-8
-                raise TableError(
-                    f"{path}, line {number}: not JSON ({error}). Mend or remove the line."
-                ) from error
-            if not isinstance(row, dict):
-                raise TableError(f"{path}, line {number}: must be a JSON object, found {type(row).__name__}.")
-            yield f"{path}, line {number}", row
+    yield from records.read(path)
 
 
 def _rows_of_dataset(settings: PromptsSection) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -124,7 +98,7 @@ def _rows_of_dataset(settings: PromptsSection) -> Iterator[tuple[str, Mapping[st
     revision = None if local else settings.revision
     try:
         rows = load_dataset(name, settings.config, split=settings.dataset_split, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         asked = f"dataset '{name}' (revision {revision}, split {settings.dataset_split})"
         cure = (
             ""
@@ -132,10 +106,19 @@ def _rows_of_dataset(settings: PromptsSection) -> Iterator[tuple[str, Mapping[st
             else f" Fetch it beforehand where there is a network: hf download --repo-type dataset {name}"
         )
         raise TableError(
-            f"params.yaml, prompts.dataset: can't load {asked}: {' '.join(str(error).split())}.{cure}"
+            f"params.yaml, prompts.dataset: can't load {asked}: {_cause(error)}.{cure}"
         ) from error
     for i, row in enumerate(rows, start=1):
-        yield f"{name}, row {i}", row
+        where = f"{name}, row {i}"
+        yield where, records.checked(dict(row), where)
+
+
+def _cause(error: BaseException) -> str:
+    """The first cause, which says what was wrong, in one line of at most 400 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= 400 else f"{line[:399]}…"
 
 
 def _prompt(row: Mapping[str, Any], settings: PromptsSection, *, where: str) -> tuple[dict[str, Any], str]:
@@ -158,7 +141,7 @@ def _prompt(row: Mapping[str, Any], settings: PromptsSection, *, where: str) -> 
         "prompt_id": prompt_id(messages),
         "messages": messages,
         "competency": str(competency),
-        "reference": _text(row.get(columns.reference)),
+        "reference": references.stored(row.get(columns.reference)),
         "constraints": _text(row.get(columns.constraints)),
         "split": name,
     }
@@ -168,12 +151,11 @@ def _prompt(row: Mapping[str, Any], settings: PromptsSection, *, where: str) -> 
 def _messages(row: Mapping[str, Any], messages: str, prompt: str, where: str) -> list[dict[str, str]]:
     found = row.get(messages)
     if found is None and row.get(prompt) is not None:
-        found = [{"role": "user", "content": row[prompt]}]
+        # A list is a conversation already, as `karma export trl` writes it.
+        asked = row[prompt]
+        found = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
     if isinstance(found, str):  # CSV carries conversations as JSON
-        try:
-            found = json.loads(found)
-        except ValueError as error:
-            raise TableError(f"{where}: column '{messages}' is not JSON ({error}).") from error
+        found = json_text.parse(found, f"{where}, column '{messages}'", records.MEND)
     if found is None:
         known = ", ".join(map(str, row))
         raise TableError(

@@ -53,13 +53,24 @@ ITEMS = _schema(
 )  # fmt: skip
 
 #: kinship, low, high in [0,1] (95% interval); raw is the metric's own unit; reason says why kinship is null.
+#: consistency: how alike, by this metric, the two models are to themselves (geometric mean), null = 1.
 #: uncertain: the interval is wider than the differences that a pairing would act on; version names the
 #: plugin's distribution and version; primary marks the metric that pairing and judging act on.
 KINSHIP = _schema(
     "kinship", "metric competency model_a model_b",
-    "competency kinship low high raw n_items uncertain missing reason",
+    "competency kinship low high raw consistency n_items uncertain missing reason",
     metric=STRING, competency=STRING, model_a=STRING, model_b=STRING, kinship=FLOAT, low=FLOAT, high=FLOAT,
-    raw=FLOAT, n_items=INT, uncertain=BOOL, missing=STRING, reason=STRING, version=STRING, primary=BOOL,
+    raw=FLOAT, consistency=FLOAT, n_items=INT, uncertain=BOOL, missing=STRING, reason=STRING, version=STRING,
+    primary=BOOL,
+)  # fmt: skip
+
+#: One row for each metric and model: the family (the name of its most central member; null = alone) and its
+#: size; the share of resampled tables in which it has the very same members; the relative kinship at which
+#: families were cut; the nearest other model with its relative kinship.
+FAMILIES = _schema(
+    "families", "metric model", "family nearest kinship",
+    metric=STRING, model=STRING, family=STRING, size=INT, sure=FLOAT, cut=FLOAT, nearest=STRING,
+    kinship=FLOAT,
 )  # fmt: skip
 
 #: text is null exactly when error says why; seed drew this row's sampling noise (null for recorded answers).
@@ -93,6 +104,13 @@ REWARDS = _schema(
     response_id=STRING, prompt_id=STRING, reward=FLOAT, n_judges=INT, judges=STRING, disagreement=FLOAT,
 )  # fmt: skip
 
+#: Who judged: version(s) of the judge, weight of its vote, and how many of its words are verdicts (`ok` or
+#: `tie`), skipped or failed.
+JUDGES = _schema(
+    "judges", "judge", "",
+    judge=STRING, version=STRING, weight=FLOAT, verdicts=INT, skipped=INT, failed=INT,
+)  # fmt: skip
+
 #: What the jury's habits are, with 95% intervals where there is one: `measure` as in docs/judges.md; judge
 #: null = the rewards; detail = another judge, a candidate or a reason; fair = what a judge without the bias
 #: would show;
@@ -114,20 +132,22 @@ CANDIDATES = pl.Schema({
 
 #: The preference dataset, in training order; prompt, chosen and rejected are conversations as TRL takes them.
 #: disagreement: of the judges on the two answers; complexity: of the prompt (standard deviation
-#: of its answers' rewards).
+#: of its answers' rewards); likelihood: of the two answers under the model to be trained, geometric mean of a
+#: token's probability, null where no judge told.
 PAIRS = _schema(
-    "pairs", "order", "kinship competency disagreement complexity",
+    "pairs", "order", "kinship competency disagreement complexity chosen_likelihood rejected_likelihood",
     order=INT, phase=INT, prompt=MESSAGES, chosen=MESSAGES, rejected=MESSAGES, prompt_id=STRING,
     competency=STRING,
     chosen_id=STRING, rejected_id=STRING, chosen_model=STRING, rejected_model=STRING, chosen_reward=FLOAT,
     rejected_reward=FLOAT, margin=FLOAT, disagreement=FLOAT, kinship=FLOAT, complexity=FLOAT,
-    difficulty=FLOAT,
+    chosen_likelihood=FLOAT, rejected_likelihood=FLOAT, difficulty=FLOAT,
 )  # fmt: skip
 
 #: Runs of a study: accuracy of base and aligned model, their difference and the win rate, over all held-out
-#: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`.
+#: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`;
+#: condition is empty where a study has one, zoo (the zoo's seed) null where params name it.
 STUDY = _schema(
-    "study", "objective pairing seed competency", "",
-    objective=STRING, pairing=STRING, seed=INT, competency=STRING, pairs=INT, steps=INT, base=FLOAT,
-    aligned=FLOAT, difference=FLOAT, win_rate=FLOAT,
+    "study", "objective pairing condition zoo seed competency", "zoo",
+    objective=STRING, pairing=STRING, condition=STRING, zoo=INT, seed=INT, competency=STRING, pairs=INT,
+    steps=INT, base=FLOAT, aligned=FLOAT, difference=FLOAT, win_rate=FLOAT,
 )  # fmt: skip

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
-from karma_plugins import tracking
+from karma_plugins import lineage, params, tracking
+from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, lock, manager
 from karma_plugins.runtime import processes
 from karma_plugins.runtime.shards import ShardCache, karma_folder
+
+#: What our own pipeline has that others have not, for lineage and tracking, which serve any pipeline.
+OURS: Final = lineage.Settings(
+    code="karma.lock.json",
+    aside=("tracking",),
+    experiment="tracking.experiment",
+    system_metrics="tracking.system_metrics",
+    telling=("curriculum.pairing", "train.objective"),
+    libraries=(
+        "karma-plugins", "torch", "transformers", "trl", "lm-eval", "mlflow", "dvc", "polars", "numpy",
+    ),
+    models={"data/model": "aligned"},
+    register="register_as",
+    describing=("hub", "folder", "endpoint", "model", "revision", "adapter"),
+)  # fmt: skip
 
 
 @contextmanager
@@ -40,11 +56,25 @@ def running(
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()
-    told = settings.model_dump(mode="json") | {f"plugin.{bound.name}": bound.version for bound in used}
+    told: dict[str, Any] = {stage: settings.model_dump(mode="json")}
+    told |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
         told["models"] = {item: entry.model_dump(mode="json")}
-    with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs) as run:
+    with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs, settings=OURS) as run:
         yield run
+
+
+def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
+    """Stop where a stage reads what dvc.yaml does not name: a change there would run nothing again.
+
+    Raises ParamsError with the first such path.
+    """
+    for path in lineage.unwatched(lineage.read_stages(), params.read(), stage, item, paths):
+        raise ParamsError(
+            f"dvc.yaml, {stage}: '{path}', which {stage} {item} reads, is no dep of it, so a change there "
+            f"would run nothing again. Name it, or the folder of all that it reads, in "
+            f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
+        )
 
 
 def kept(stage: str) -> ShardCache:

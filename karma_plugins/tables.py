@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -14,6 +16,15 @@ import polars as pl
 from karma_plugins.contracts import Verdicts
 from karma_plugins.errors import TableError, did_you_mean
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class LazyVerdicts:
+    """As `Verdicts`, to be read as far as they are needed."""
+
+    judgements: pl.LazyFrame
+    comparisons: pl.LazyFrame
+
 
 #: Fixed, so that equal tables are equal files whatever the machine.
 ROW_GROUP_SIZE = 65_536
@@ -43,6 +54,30 @@ def read_all(paths: Iterable[Path], schema: Schema) -> pl.DataFrame:
     )
 
 
+def scan(path: Path | str, schema: Schema) -> pl.LazyFrame:
+    """A table to be read as far as it is needed; its columns are checked, its rows were when it was written.
+
+    Raises TableError as `read` does.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TableError(f"{path}: no such table ({schema.name}). Run the stage that writes it: `dvc repro`.")
+    try:
+        frame = pl.scan_parquet(path)
+        empty = pl.DataFrame(schema=frame.collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise TableError(
+            f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
+        ) from error
+    check(empty, schema, where=str(path))
+    return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.columns.items())
+
+
+def scan_all(paths: Iterable[Path], schema: Schema) -> pl.LazyFrame:
+    """Tables of one schema, one below the other, to be read as far as they are needed."""
+    return pl.concat([schema.empty().lazy(), *(scan(path, schema) for path in paths)])
+
+
 def read_verdicts(folder: Path) -> Verdicts:
     """Read recorded verdicts: tables `judgements` and `comparisons` in a folder, either may be absent."""
     found = [
@@ -54,6 +89,16 @@ def read_verdicts(folder: Path) -> Verdicts:
     return Verdicts(*found)
 
 
+def scan_verdicts(folders: Mapping[str, Path]) -> dict[str, LazyVerdicts]:
+    """What stage judge wrote, by judge, to be read as far as it is needed; `folders` are by judge."""
+    return {
+        judge: LazyVerdicts(
+            scan(folder / "judgements.parquet", JUDGEMENTS), scan(folder / "comparisons.parquet", COMPARISONS)
+        )
+        for judge, folder in folders.items()
+    }
+
+
 def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
     """Check a table, sort it by its key, and write it whole or not at all."""
     path = Path(path)
@@ -62,6 +107,63 @@ def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
     partial = path.with_name(f".{path.name}.partial")
     frame.write_parquet(partial, compression="zstd", row_group_size=ROW_GROUP_SIZE, statistics=True)
     partial.replace(path)
+
+
+class Parts:
+    """Writes a table that comes in parts, each sorted and after the one before, and never whole in memory.
+
+    The file is that of `write`, byte for byte, and appears when the context ends without an error.
+    """
+
+    def __init__(self, path: Path | str, schema: Schema) -> None:
+        self.path, self.schema = Path(path), schema
+        self.last: tuple[Any, ...] | None = None
+        self.files: list[Path] = []
+
+    def __enter__(self) -> Parts:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.")
+        return self
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Check the next rows and put them aside; ValueError where they do not come after those before."""
+        frame = check(frame, self.schema, where=str(self.path)).sort(self.schema.key, nulls_last=False)
+        if frame.is_empty():
+            return
+        keys = frame.select(self.schema.key)
+        if self.last is not None and keys.row(0) <= self.last:
+            raise ValueError(f"{self.path}: rows of table {self.schema.name} came out of order")
+        self.last = keys.row(-1)
+        self.files.append(Path(self.folder.name) / f"{len(self.files):06d}.parquet")
+        frame.write_parquet(self.files[-1], row_group_size=ROW_GROUP_SIZE)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.folder:
+            if kind is not None:
+                return
+            if not self.files:
+                write(self.schema.empty(), self.path, self.schema)
+                return
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            pl.scan_parquet(self.files).sink_parquet(
+                partial,
+                compression="zstd",
+                row_group_size=ROW_GROUP_SIZE,
+                statistics=True,
+                maintain_order=True,
+            )
+            partial.replace(self.path)
+
+
+def write_verdicts(parts: Iterable[Verdicts], folder: Path) -> None:
+    """Write tables `judgements` and `comparisons` into a folder, some prompts at a time."""
+    with (
+        Parts(folder / "judgements.parquet", JUDGEMENTS) as judgements,
+        Parts(folder / "comparisons.parquet", COMPARISONS) as comparisons,
+    ):
+        for part in parts:
+            judgements.add(part.judgements)
+            comparisons.add(part.comparisons)
 
 
 def check(frame: pl.DataFrame, schema: Schema, *, where: str) -> pl.DataFrame:

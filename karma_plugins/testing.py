@@ -19,14 +19,16 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from karma_plugins import schemas
+from karma_plugins import schemas, tables
 from karma_plugins.contracts import (
     API_VERSION,
     Answer,
     AnswerPair,
     Completion,
     Evidence,
+    Exporter,
     Generator,
+    Importer,
     Judge,
     KinshipMetric,
     Model,
@@ -38,8 +40,10 @@ from karma_plugins.contracts import (
     Profile,
     Profiler,
     Request,
+    Tables,
     Verdict,
 )
+from karma_plugins.errors import KarmaError
 from karma_plugins.params import validate
 
 ODD_TEXTS = (
@@ -400,3 +404,114 @@ def _check_values(found: Sequence[float | Verdict], count: int) -> None:
             assert one.value is not None or one.reason, "a verdict without a value needs a reason"
         value = one.value if isinstance(one, Verdict) else float(one)
         assert value is None or 0 <= value <= 1, f"{value} is not in [0,1]"
+
+
+class ImporterContract(PluginContract):
+    """What `karma import` and the stages after it rely on; give a `sample`, or override `sources`."""
+
+    plugin: ClassVar[Importer]
+    #: The text of a small file of the layout, and what it is called.
+    sample: ClassVar[str] = ""
+    file: ClassVar[str] = "sample.jsonl"
+
+    def sources(self, folder: Path) -> Sequence[Path]:
+        """A small source of the layout, written into a folder."""
+        if not self.sample:
+            raise TypeError("give a sample, or override sources(), in your subclass of ImporterContract")
+        (folder / self.file).write_text(self.sample, encoding="utf-8")
+        return [folder / self.file]
+
+    def imported(self, folder: Path, out: Path) -> None:
+        """Read the sample and write it."""
+        folder.mkdir()
+        self.plugin.read(self.sources(folder), self.checked_options()).write(out)
+
+    def test_writes_what_the_stages_read(self, tmp_path: Path) -> None:
+        """Tables in their schemas: answers to prompts that are there, verdicts on answers."""
+        out = tmp_path / "out"
+        self.imported(tmp_path / "source", out)
+        assert (out / "report.json").is_file()
+        homes = sorted(out.glob("models/*"))
+        answers = [tables.read(home / "responses.parquet", schemas.RESPONSES) for home in homes]
+        for home in homes:
+            assert tables.read(home / "scores.parquet", schemas.SCORES).height
+        verdicts = tables.read_verdicts(out / "verdicts" if homes else out)
+        assert verdicts.judgements["score"].drop_nulls().is_between(0, 1).all()
+        assert verdicts.comparisons["p_a"].drop_nulls().is_between(0, 1).all()
+        if homes:
+            known = pl.concat(answers)["response_id"].to_list()
+            spoken = {*verdicts.judgements["response_id"], *verdicts.comparisons["response_b"]}
+            assert spoken & set(known), "no verdict is about an answer"
+            assert (out / "prompts.jsonl").read_text(encoding="utf-8").strip()
+            assert "models:" in (out / "models.yaml").read_text(encoding="utf-8")
+
+    def test_same_again(self, tmp_path: Path) -> None:
+        """The same source gives the same bytes."""
+        bytes_of = []
+        for i in range(2):
+            out = tmp_path / f"{i}" / "out"
+            (tmp_path / f"{i}").mkdir()
+            self.imported(tmp_path / f"{i}" / "source", out)
+            files = sorted(file for file in out.rglob("*") if file.is_file() and file.name != "models.yaml")
+            bytes_of.append({file.relative_to(out): file.read_bytes() for file in files})
+        assert bytes_of[0] == bytes_of[1]
+
+    def test_what_is_not_there_is_one_clear_error(self, tmp_path: Path) -> None:
+        """A missing source is a KarmaError."""
+        message = ""
+        try:
+            self.plugin.read([tmp_path / "nowhere.jsonl"], self.checked_options())
+        except KarmaError as error:
+            message = str(error)
+        assert "nowhere" in message, "no KarmaError names the source that is not there"
+
+    def test_recognises_nothing_in_an_empty_record(self) -> None:
+        """What every record is of can't be told apart."""
+        assert self.plugin.recognises is None or not self.plugin.recognises({})
+
+
+class ExporterContract(PluginContract):
+    """What `karma export` relies on; override `tables` where the exporter reads more than table `pairs`."""
+
+    plugin: ClassVar[Exporter]
+    #: The name of what is written, with a suffix for a file.
+    out: ClassVar[str] = "out"
+
+    def tables(self) -> Tables:
+        """Three pairs in curriculum order."""
+        rows = [
+            {
+                "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
+                "chosen": [{"role": "assistant", "content": f"good {i}"}],
+                "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
+                "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
+                "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
+                "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
+                "kinship": None, "complexity": 0.5, "difficulty": i / 3,
+            }
+            for i in range(3)
+        ]  # fmt: skip
+        return Tables({"pairs": pl.DataFrame(rows, schema=schemas.PAIRS.columns)}.__getitem__)
+
+    def written(self, out: Path) -> dict[str, bytes]:
+        """What the exporter writes, by path."""
+        line = self.plugin.write(self.tables(), out, self.checked_options())
+        assert isinstance(line, str) and line.strip(), "the exporter does not say what it wrote"
+        files = [out] if out.is_file() else sorted(file for file in out.rglob("*") if file.is_file())
+        return {file.relative_to(out).as_posix(): file.read_bytes() for file in files}
+
+    def test_writes_the_same_again(self, tmp_path: Path) -> None:
+        """Equal tables give equal bytes, and there are some."""
+        first, second = self.written(tmp_path / self.out), self.written(tmp_path / f"again-{self.out}")
+        assert first and any(first.values())
+        assert first == second
+
+    def test_nothing_is_overwritten(self, tmp_path: Path) -> None:
+        """Where something lies already, a KarmaError says so."""
+        refused = False
+        (tmp_path / self.out).write_text("mine")
+        try:
+            self.plugin.write(self.tables(), tmp_path / self.out, self.checked_options())
+        except KarmaError:
+            refused = True
+        assert refused and (tmp_path / self.out).read_text() == "mine", "what was there was overwritten"

@@ -1,5 +1,6 @@
 """Stage curriculum: pairs the answers of kin models and orders the pairs from easy to hard."""
 
+import warnings
 from pathlib import Path
 
 import click
@@ -13,36 +14,57 @@ from karma_plugins.staging import running
 @click.command(cls=console.Guarded)
 @click.option("--prompts", type=Path, default=Path("data/prompts.parquet"))
 @click.option("--responses", type=Path, default=Path("data/responses"))
-@click.option("--judge", type=Path, default=Path("data/judge"))
+@click.option("--jury", type=Path, default=Path("data/jury"))
+@click.option(
+    "--verdicts", type=Path, default=Path("data/verdicts"), help="Read for `perplexity` and `likelihood`."
+)
 @click.option("--kinship", type=Path, default=Path("data/kinship.parquet"))
+@click.option("--profile", type=Path, help="Folder of profiles, for pairings such as `delta`.")
 @click.option("--out", type=Path, default=Path("data/pairs"))
 @click.option("--metrics", type=Path, default=Path("metrics/curriculum.json"))
 @click.option("--plot", type=Path, default=Path("plots/curriculum.csv"))
 def main(
-    prompts: Path, responses: Path, judge: Path, kinship: Path, out: Path, metrics: Path, plot: Path
+    prompts: Path,
+    responses: Path,
+    jury: Path,
+    verdicts: Path,
+    kinship: Path,
+    profile: Path | None,
+    out: Path,
+    metrics: Path,
+    plot: Path,
 ) -> None:
     """Make the preference dataset by section `curriculum` of params.yaml."""
     settings = params.load("curriculum", params.CurriculumSection)
     pairing = selection.pairing(settings, manager.load())
-    files = [responses / f"{model}.parquet" for model in params.load_models()]
-    inputs, outs = [prompts, responses, judge, kinship], [out, metrics, plot]
+    pool = list(params.load_models())
+    files = [responses / f"{model}.parquet" for model in pool]
+    scores = profile and tables.read_all([profile / m / "scores.parquet" for m in pool], schemas.SCORES)
+    inputs = [prompts, responses, jury, verdicts, kinship, *([profile] if profile else [])]
+    outs = [out, metrics, plot]
     with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
-        judges = tables.read_verdicts(judge)
+        judges = tables.read(jury / "judges.parquet", schemas.JUDGES)
+        scoring = curriculum.scoring_judges(settings, judges)
         made = curriculum.build(
             tables.read(prompts, schemas.PROMPTS),
-            tables.read_all(files, schemas.RESPONSES),
-            tables.read(judge / "rewards.parquet", schemas.REWARDS),
+            tables.scan_all(files, schemas.RESPONSES),
+            tables.scan(jury / "rewards.parquet", schemas.REWARDS),
             tables.read(kinship, schemas.KINSHIP),
             pairing,
             settings,
-            judges.judgements,
+            tables.scan_all([verdicts / j / "judgements.parquet" for j in scoring], schemas.JUDGEMENTS),
+            scores,
         )
-        bias = tables.read(judge / "bias.parquet", schemas.BIAS)
-        hashed = [prompts, *files, judge / "rewards.parquet", kinship]
+        bias = tables.read(jury / "bias.parquet", schemas.BIAS)
+        hashed = [prompts, *files, jury / "rewards.parquet", kinship]
         dataset.write(made, out, settings, dataset.provenance(judges, bias, hashed))
         tables.write_json(made.report, metrics)
         tables.write_csv(curriculum.points(made.pairs), plot)
         run.metrics(made.report)
+        if stands := made.report.get("target"):
+            console.say(curriculum.target.sentence(stands))
+        if said := curriculum.target.warning(stands):
+            warnings.warn(said, stacklevel=1)
         run.figure("difficulty", pictures.difficulty, made.pairs)
 
 

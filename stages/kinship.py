@@ -1,4 +1,4 @@
-"""Stage kinship: measures how alike the models are, from their profiles."""
+"""Stage kinship: measures how alike the models are, from their profiles and answers, and finds families."""
 
 from pathlib import Path
 
@@ -12,11 +12,16 @@ from karma_plugins.staging import running
 
 @click.command(cls=console.Guarded)
 @click.option("--profile", type=Path, default=Path("data/profile"))
-@click.option("--responses", type=Path, help="Folder of answers, for the metric `answers`.")
+@click.option("--responses", type=Path, help="Folder of answers, for metrics such as `style`.")
+@click.option("--prompts", type=Path, help="Table of prompts, for the answers' competencies.")
 @click.option("--out", type=Path, default=Path("data/kinship.parquet"))
+@click.option("--families", type=Path, default=Path("data/families.parquet"))
 @click.option("--metrics", type=Path, default=Path("metrics/kinship.json"))
 @click.option("--plot", type=Path, default=Path("plots/kinship.csv"))
-def main(profile: Path, responses: Path | None, out: Path, metrics: Path, plot: Path) -> None:
+def main(
+    profile: Path, responses: Path | None, prompts: Path | None, out: Path, families: Path, metrics: Path,
+    plot: Path,
+) -> None:  # fmt: skip
     """Measure kinship by the metrics that section `kinship` of params.yaml names."""
     settings = params.load("kinship", params.KinshipSection)
     used = selection.metrics(settings, manager.load())
@@ -26,11 +31,16 @@ def main(profile: Path, responses: Path | None, out: Path, metrics: Path, plot: 
     answers = responses and tables.read_all(
         [responses / f"{m.name}.parquet" for m in pool], schemas.RESPONSES
     )
-    with running("kinship", settings, used, inputs=[profile], outs=[out, metrics, plot]) as run:
+    asked = prompts and tables.read(prompts, schemas.PROMPTS)
+    inputs, outs = [p for p in (profile, responses, prompts) if p], [out, families, metrics, plot]
+    with running("kinship", settings, used, inputs=inputs, outs=outs) as run:
         table = kinship.kinship(
-            pool, scores, items, used, primary=settings.metric, responses=answers, seed=settings.seed
-        )
+            pool, scores, items, used, primary=settings.metric,
+            responses=answers, prompts=asked, seed=settings.seed,
+        )  # fmt: skip
         tables.write(table, out, schemas.KINSHIP)
+        kin = kinship.families(table, settings.seed)
+        tables.write(kin, families, schemas.FAMILIES)
         tables.write_json(kinship.summary(table), metrics)
         tables.write_csv(kinship.points(table), plot)
         run.metrics(kinship.summary(table))
@@ -38,6 +48,9 @@ def main(profile: Path, responses: Path | None, out: Path, metrics: Path, plot: 
         for competency in table.filter("primary")["competency"].drop_nulls().unique().sort():
             run.figure(f"kinship-{competency}", pictures.kinship_heatmap, table, competency)
         run.figure("competence", pictures.competence_profiles, scores)
+        console.say(
+            "\n".join([f"{settings.metric}:", *kinship.sentences(kin.filter(metric=settings.metric))])
+        )
 
 
 if __name__ == "__main__":

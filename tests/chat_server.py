@@ -20,10 +20,18 @@ Plan = Callable[[dict[str, Any], int], str | None]
 
 
 class ChatServer:
-    """Echoes the last message. `plan(body, tries)` names the fault of a try (from 1), null for none."""
+    """Says what `speak` makes of the last message (by default: echoes it).
 
-    def __init__(self, plan: Plan = lambda body, tries: None, delay: float = 0.0) -> None:
-        self.plan, self.delay = plan, delay
+    `plan(body, tries)` names the fault of a try (from 1), null for none.
+    """
+
+    def __init__(
+        self,
+        plan: Plan = lambda body, tries: None,
+        delay: float = 0.0,
+        speak: Callable[[str], str] = lambda said: f"echo {said}",
+    ) -> None:
+        self.plan, self.delay, self.speak = plan, delay, speak
         self.tries: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.headers: list[str] = []
@@ -73,7 +81,7 @@ class ChatServer:
             await asyncio.sleep(3600)
         if fault == "cut":
             return False
-        status, kind, extra, content = response(body, fault)
+        status, kind, extra, content = response(body, fault, self.speak)
         head = f"HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n{extra}\r\n"
         if fault == "cut in the body":
             writer.write(head.encode() + content[: len(content) // 2])
@@ -86,10 +94,12 @@ class ChatServer:
         return True
 
 
-def response(body: dict[str, Any], fault: str | None) -> tuple[int, str, str, bytes]:
+def response(
+    body: dict[str, Any], fault: str | None, speak: Callable[[str], str]
+) -> tuple[int, str, str, bytes]:
     """Status, content type, further headers and content."""
     said = body["messages"][-1]["content"]
-    message: dict[str, Any] = {"role": "assistant", "content": f"echo {said}"}
+    message: dict[str, Any] = {"role": "assistant", "content": speak(said)}
     document: dict[str, Any] = {
         "id": "1",
         "object": "chat.completion",

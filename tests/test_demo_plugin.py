@@ -64,10 +64,10 @@ def test_keeps_its_contracts(site: Path, repository: Path) -> None:
 
 
 def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipeline: Path) -> None:  # noqa: F811
-    settings = changed("judge.judges.demo", {"weight": 0.5, "words": 3})
+    settings = changed("judge.judges.demo", {"plugin": "demo", "words": 3})
     settle(settings | {"kinship": {"metric": "demo"}})
     stages = "from stages.kinship import main as kinship; from stages.judge import main as judge"
-    both = f"{stages}; kinship([], standalone_mode=False); judge([], standalone_mode=False)"
+    both = f"{stages}; kinship([], standalone_mode=False); judge(['demo'], standalone_mode=False)"
     done = run(site, "-c", f"{stages}; kinship()", cwd=pipeline)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "karma.lock.json, kinship: holds no 'demo' (karma-demo 0.1.0). Run `karma lock`." in done.stderr
@@ -75,14 +75,14 @@ def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipelin
     done = run(site, "-c", both, cwd=pipeline)
     assert done.returncode == 0, done.stderr
     assert set(pl.read_parquet("data/kinship.parquet")["version"]) == {"demo (karma-demo 0.1.0)"}
-    judged = pl.read_parquet("data/judge/judgements.parquet").filter(judge="demo")
+    judged = pl.read_parquet("data/verdicts/demo/judgements.parquet")
     assert set(judged["version"]) == {"demo (karma-demo 0.1.0)"}
     assert judged["score"].null_count() == 0
     (metadata,) = site.glob("karma_demo-*/METADATA")
     text = metadata.read_text()
     try:
         metadata.write_text(text.replace("\nVersion: 0.1.0", "\nVersion: 0.2.0"))
-        done = run(site, "-c", f"{stages}; judge()", cwd=pipeline)
+        done = run(site, "-c", f"{stages}; judge(['demo'])", cwd=pipeline)
     finally:
         metadata.write_text(text)
     assert done.returncode == 1
@@ -104,6 +104,8 @@ def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
     assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
     for source in (code, kinds):
         assert squeezed(without_docstring(source)) in squeezed(blocks["python"])
+    for file in ("src/karma_demo/data.py", "tests/test_data.py"):
+        assert squeezed(without_docstring((demo / file).read_text())) in squeezed(blocks["python"])
     assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])
 
 
@@ -113,3 +115,15 @@ def squeezed(text: str) -> str:
 
 def without_docstring(code: str) -> str:
     return code.split('"""', 2)[2]
+
+
+def test_its_importer_and_exporter_are_commands(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "questions.txt").write_text("What is 2 + 2?;4;5\nbroken\n")
+    done = run(
+        site, "-m", "karma_plugins", "import", "demo-text", "questions.txt", "--separator", ";",
+        "--out", "mine", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pairs 1" in done.stdout and "lines of another form 1" in done.stdout
+    helped = run(site, "-m", "karma_plugins", "export", "demo-text", "--help", cwd=tmp_path)
+    assert "--separator" in helped.stdout and "the chosen answer and the rejected one" in helped.stdout

@@ -23,13 +23,16 @@ STEPS = 2
 
 
 def commands(folder: Path) -> Iterator[str]:
-    """The command of each stage of dvc.yaml, stages with `foreach` once for each model, in order."""
+    """The command of each stage of dvc.yaml, stages with `foreach` once for each item, in order."""
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
-    models = yaml.safe_load((folder / "params.yaml").read_text())["models"]
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
     for stage in stages.values():
         if "foreach" in stage:
-            for model in models:
-                yield stage["do"]["cmd"].replace("${key}", model)
+            items = settings
+            for key in stage["foreach"].strip("${}").split("."):
+                items = items[key]
+            for item in items:
+                yield stage["do"]["cmd"].replace("${key}", item)
         else:
             yield stage["cmd"]
 
@@ -64,11 +67,15 @@ def report(pipeline: Path, stage: str) -> dict[str, Any]:
     return found
 
 
+def comparisons(pipeline: Path) -> pl.DataFrame:
+    return tables.read_all(sorted((pipeline / "data/verdicts").glob("*/comparisons.parquet")), COMPARISONS)
+
+
 def test_every_model_and_both_judges_take_part(pipeline: Path, pairs: pl.DataFrame) -> None:
     assert len(list((pipeline / "data/responses").glob("*.parquet"))) == 14
-    said = tables.read(pipeline / "data/judge/comparisons.parquet", COMPARISONS)
+    said = comparisons(pipeline)
     assert set(said["judge"]) == {"alpaca_eval_gpt4", "weighted_alpaca_eval_gpt4_turbo"}
-    rewards = pl.read_parquet(pipeline / "data/judge/rewards.parquet")
+    rewards = pl.read_parquet(pipeline / "data/jury/rewards.parquet")
     files = sorted((pipeline / "data/responses").glob("*.parquet"))
     answers = tables.read_all(files, RESPONSES)
     judged = answers.join(rewards, on="response_id")
@@ -100,7 +107,7 @@ def test_no_pair_is_empty_or_of_equal_answers(pairs: pl.DataFrame) -> None:
 
 def test_no_preference_comes_from_a_null(pipeline: Path, pairs: pl.DataFrame) -> None:
     """Each answer of a pair has a verdict that its judge really gave."""
-    said = tables.read(pipeline / "data/judge/comparisons.parquet", COMPARISONS)
+    said = comparisons(pipeline)
     given = said.filter(pl.col("p_a").is_not_null() & pl.col("status").is_in(["ok", "tie"]))
     spoken = set(given["response_a"]) | set(given["response_b"])
     assert set(pairs["chosen_id"]) | set(pairs["rejected_id"]) <= spoken
@@ -109,7 +116,7 @@ def test_no_preference_comes_from_a_null(pipeline: Path, pairs: pl.DataFrame) ->
 def test_rewards_are_the_win_rates_of_the_files(pipeline: Path, shared_data: Path) -> None:
     source = shared_data / "alpaca_eval/results/llama-2-7b-chat-hf/alpaca_eval_gpt4/annotations.json"
     expected = [r["preference"] - 1 for r in json.loads(source.read_text())]
-    rewards = pl.read_parquet(pipeline / "data/judge/rewards.parquet")
+    rewards = pl.read_parquet(pipeline / "data/jury/rewards.parquet")
     answers = tables.read(pipeline / "data/responses/llama-2-7b-chat-hf.parquet", RESPONSES)
     found = answers.join(rewards, on="response_id")["reward"]
     assert sorted(found) == sorted(expected)

@@ -27,10 +27,11 @@ SETTINGS: dict[str, Any] = {
     "profile": {"profiler": "recorded", "tasks": {"knowledge": ["mmlu"]}},
     "kinship": {"metric": "capability", "metrics": {"capability": {"bootstrap": 0}}},
     "generate": {"samples": 1},
-    "judge": {"judges": {"reference": {"weight": 1.0}}},
+    "judge": {"judges": {"reference": {"plugin": "reference"}}},
+    "jury": {},
     "curriculum": {"pairing": "kin", "pairings": {"kin": {"radius": 1.0}}},
     "train": {"base": "models/ada", "objective": "dpo"},
-    "evaluate": {"judges": {"reference": {"weight": 1.0}}},
+    "evaluate": {"judges": {"reference": {}}},
 }
 QUESTIONS = [f"What is {i} + {i}?" for i in range(6)]
 
@@ -62,7 +63,7 @@ def pipeline(tmp_path: Path, repository: Path) -> Iterator[Path]:
         settle(SETTINGS)
         for stage, *arguments in (
             ["prompts"], ["profile", "ada"], ["profile", "bob"], ["kinship"], ["generate", "ada"],
-            ["generate", "bob"], ["judge"], ["curriculum"],
+            ["generate", "bob"], ["judge", "reference"], ["jury"], ["curriculum"],
         ):  # fmt: skip
             done = run(stage, *arguments)
             assert done.exit_code == 0, f"{stage}: {done.output}"
@@ -114,18 +115,25 @@ def stops(folder: Path, stage: str, *arguments: str) -> str:
     ("path", "value", "stage", "arguments", "message"),
     [
         ("curriculum.pairng", "kin", "curriculum", [], "unknown key 'pairng'. Did you mean 'pairing'?"),
-        ("judge.judges.referense", {"weight": 1}, "judge", [], "Unknown judge 'referense'"),
+        ("judge.judges.referense", {}, "judge", ["referense"], "Unknown judge 'referense'"),
+        ("judge.judges.reference.weight", 1, "judge", ["reference"], "section 'jury': jury.weights.ref"),
+        ("judge.judges.a@b", {"plugin": "reference"}, "judge", ["a@b"], "DVC can't carry the name 'a@b'"),
+        ("judge.judges.a", {"plugin": "recorded"}, "judge", ["a"], "key 'reads' is missing"),
+        ("jury.weights", {"referense": 1}, "jury", [], "no judge 'referense'. Did you mean 'reference'?"),
+        ("jury.weights", {"reference": 0}, "jury", [], "no judge has a weight above 0"),
+        ("jury", None, "jury", [], "section 'jury' is missing"),
+        ("curriculum.perplexity", "lm", "curriculum", [], "no answer was scored by a judge 'lm'"),
         ("kinship.metric", "capabilty", "kinship", [], "Unknown kinship metric 'capabilty'"),
         ("curriculum.pairing", "kinn", "curriculum", [], "Unknown pairing 'kinn'"),
         ("train.objective", "dpoo", "train", [], "Unknown objective 'dpoo'"),
         ("models.ada.generator", "recorder", "generate", ["ada"], "Unknown generator 'recorder'"),
         ("profile.profiler", "lm-evl", "profile", ["ada"], "Unknown profiler 'lm-evl'"),
         ("models.ada.path", "models/none", "generate", ["ada"], "'models/none' does not exist"),
-        ("models.a@b", {"path": "models/ada"}, "judge", [], "DVC can't carry the name 'a@b'"),
+        ("models.a@b", {"path": "models/ada"}, "judge", ["reference"], "DVC can't carry the name 'a@b'"),
         ("profile.tasks.reasoning", [], "profile", ["ada"], "reasoning"),
         ("curriculum.margin", 2.0, "curriculum", [], "no pair"),
-        ("judge.judges.reference.graed", "x", "judge", [], "unknown key 'graed'. Did you mean 'grade'?"),
-        ("judge", None, "judge", [], "section 'judge' is missing"),
+        ("judge.judges.reference.graed", "x", "judge", ["reference"], "'graed'. Did you mean 'grade'?"),
+        ("judge", None, "judge", ["reference"], "section 'judge' is missing"),
     ],
 )
 def test_wrong_params(
@@ -164,7 +172,7 @@ def test_a_recorded_answer_to_an_unknown_prompt(pipeline: Path) -> None:
 def test_a_table_whose_columns_are_wrong(pipeline: Path) -> None:
     path = pipeline / "data" / "kinship.parquet"
     pl.read_parquet(path).rename({"kinship": "kin"}).write_parquet(path)
-    line = stops(pipeline, "judge")
+    line = stops(pipeline, "jury")
     assert "kinship.parquet: column 'kinship' of table kinship is missing" in line
 
 
@@ -185,7 +193,7 @@ def test_code_that_is_not_the_locked_one(pipeline: Path) -> None:
     document = json.loads(Path("karma.lock.json").read_text())
     document["judge"]["reference"]["version"] = "0.0.1"
     Path("karma.lock.json").write_text(json.dumps(document))
-    line = stops(pipeline, "judge")
+    line = stops(pipeline, "judge", "reference")
     assert "version of 'reference' is" in line
     assert "karma lock" in line
 
@@ -216,6 +224,34 @@ def test_a_single_model_has_no_kin_and_is_no_error(pipeline: Path) -> None:
     assert tables.read("data/kinship.parquet", schemas.KINSHIP).is_empty()
 
 
+def test_a_judge_that_params_do_not_name(pipeline: Path) -> None:
+    assert "no judge 'refrence'. Did you mean 'reference'?" in stops(pipeline, "judge", "refrence")
+
+
+def test_a_judge_that_reads_what_dvc_does_not_watch(pipeline: Path) -> None:
+    """Each of its files, and the kinship table where it compares kin alone."""
+    Path("dvc.yaml").write_text(
+        "stages: {judge: {foreach: '${judge.judges}', do: {cmd: x, deps: ['${item.reads}']}}}"
+    )
+    Path("far.yaml").write_text("endpoint: http://127.0.0.1:9/v1\nmodel: x\n")
+    entry = {"plugin": "llm-pairwise", "reads": "prompts.jsonl", "model": "far.yaml"}
+    settle(changed("judge.judges.far", entry))
+    assert "dvc.yaml, judge: 'far.yaml', which judge far reads, is no dep" in stops(pipeline, "judge", "far")
+    settle(changed("judge.judges.far", entry | {"reads": "far.yaml", "kin_radius": 0.5}))
+    assert "judge: 'data/kinship.parquet', which judge far reads" in stops(pipeline, "judge", "far")
+
+
+def test_a_removed_judge_is_gone_from_the_jury(pipeline: Path) -> None:
+    settle(changed("judge.judges.loose", {"plugin": "reference", "match": "numeric"}))
+    for stage, *arguments in (("judge", "loose"), ("jury",)):
+        assert run(stage, *arguments).exit_code == 0
+    assert set(pl.read_parquet("data/jury/judges.parquet")["judge"]) == {"reference", "loose"}
+    settle(SETTINGS)
+    assert run("jury").exit_code == 0
+    assert set(pl.read_parquet("data/jury/judges.parquet")["judge"]) == {"reference"}
+    assert set(pl.read_parquet("data/jury/rewards.parquet")["judges"]) == {"reference"}
+
+
 def test_a_removed_model_is_gone_from_gathered_tables(pipeline: Path) -> None:
     settings = changed("models.bob", None)
     settings["models"]["cleo"] = SETTINGS["models"]["bob"]
@@ -231,7 +267,8 @@ def test_a_removed_model_is_gone_from_gathered_tables(pipeline: Path) -> None:
         ("profile", "cleo"),
         ("generate", "cleo"),
         ("kinship",),
-        ("judge",),
+        ("judge", "reference"),
+        ("jury",),
         ("curriculum",),
     ]
     for stage, *arguments in stages:

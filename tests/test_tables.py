@@ -9,6 +9,7 @@ import pytest
 
 from karma_plugins import schemas, tables
 from karma_plugins.errors import TableError
+from karma_plugins.schemas import JUDGEMENTS
 
 
 def rewards(n: int = 3) -> pl.DataFrame:
@@ -77,3 +78,58 @@ def test_read_all_takes_exactly_the_named_files(tmp_path: Path) -> None:
     found = tables.read_all([tmp_path / "a.parquet", tmp_path / "b.parquet"], schemas.REWARDS)
     assert found["response_id"].to_list() == ["a", "b"]
     assert tables.read_all([], schemas.REWARDS).height == 0
+
+
+def in_parts(count: int) -> list[pl.DataFrame]:
+    rows = pl.DataFrame(
+        {"prompt_id": [f"p{i // 3:04d}" for i in range(count)],
+         "response_id": [f"r{i:05d}" for i in range(count)], "judge": "one", "version": "1",
+         "score": [i / count for i in range(count)], "status": "ok", "reason": None},
+        schema=JUDGEMENTS.columns,
+    )  # fmt: skip
+    return [rows[:30].reverse(), rows[30:30], rows[30:]]
+
+
+def test_a_table_written_in_parts_is_the_same_file(tmp_path: Path) -> None:
+    parts = in_parts(99)
+    with tables.Parts(tmp_path / "parts.parquet", JUDGEMENTS) as file:
+        for part in parts:
+            file.add(part)
+    tables.write(pl.concat(parts), tmp_path / "whole.parquet", JUDGEMENTS)
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    with tables.Parts(tmp_path / "none.parquet", JUDGEMENTS):
+        pass
+    assert tables.read(tmp_path / "none.parquet", JUDGEMENTS).is_empty()
+    assert {path.name for path in tmp_path.iterdir()} == {"parts.parquet", "whole.parquet", "none.parquet"}
+
+
+def test_parts_out_of_order_or_an_error_leave_no_file(tmp_path: Path) -> None:
+    first, _, last = in_parts(99)
+    with tables.Parts(tmp_path / "x", JUDGEMENTS) as file:
+        file.add(last)
+        with pytest.raises(ValueError, match="out of order"):
+            file.add(first)
+    (tmp_path / "x").unlink()
+    with pytest.raises(OSError, match="full"), tables.Parts(tmp_path / "x", JUDGEMENTS):
+        raise OSError("disk full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scan_is_checked_like_a_table_that_is_read(tmp_path: Path) -> None:
+    parts = in_parts(9)
+    tables.write(pl.concat(parts), tmp_path / "t.parquet", JUDGEMENTS)
+    assert (
+        tables.scan(tmp_path / "t.parquet", JUDGEMENTS)
+        .collect()
+        .equals(pl.concat(parts).sort(JUDGEMENTS.key))
+    )
+    pl.concat(parts).rename({"score": "scoer"}).write_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(
+        TableError, match="column 'score' of table judgements is missing. Did you mean 'scoer'"
+    ):
+        tables.scan(tmp_path / "odd.parquet", JUDGEMENTS)
+    (tmp_path / "text.parquet").write_text("no")
+    with pytest.raises(TableError, match="not a readable parquet file"):
+        tables.scan(tmp_path / "text.parquet", JUDGEMENTS)
+    with pytest.raises(TableError, match="no such table"):
+        tables.scan(tmp_path / "none.parquet", JUDGEMENTS)

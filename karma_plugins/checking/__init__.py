@@ -16,14 +16,18 @@ from karma_plugins import models, params, prompts
 from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Judge, Model
-from karma_plugins.errors import ParamsError, did_you_mean
+from karma_plugins.curriculum import target as standing
+from karma_plugins.errors import did_you_mean
+from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
-from karma_plugins.registry.stages import STAGES, Stage
+from karma_plugins.registry.stages import STAGES
 
 M = TypeVar("M", bound=BaseModel)
 
 #: Free disk under which a run is likely to end badly, in GiB.
 LEAST_FREE = 2.0
+#: What stage curriculum said of its pairs.
+CURRICULUM = Path("metrics/curriculum.json")
 
 
 def check(registry: Registry) -> Findings:
@@ -33,7 +37,7 @@ def check(registry: Registry) -> Findings:
     """
     findings = Findings()
     document = findings.attempt(params.read)
-    pipeline = findings.attempt(_pipeline)
+    pipeline = findings.attempt(read_stages)
     if document is None or pipeline is None:
         return findings
     made = set(_outs(pipeline))
@@ -47,7 +51,9 @@ def check(registry: Registry) -> Findings:
         used["generate"] = generators
     _competencies(document, asked, findings)
     _training(document, made, findings)
+    _chosen(findings)
     _interpolated(document, pipeline, findings)
+    _unwatched(document, pipeline, used.get("judge", ()), made, findings)
     for one in (one for bound in used.values() for one in bound):
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
@@ -105,12 +111,13 @@ def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], find
     """Keys that dvc.yaml names, which have no default there: DVC reads no stage's code."""
     text = json.dumps(pipeline)
     named = {name.strip() for name in re.findall(r"\$\{([^{}]+)\}", text)}
-    models = document.get("models")
-    of_models = {name.removeprefix("item.") for name in named if name.startswith("item.")}
-    of_models |= set(re.findall(r"models\.\$\{key\}\.([\w.-]+)", text))
     wanted = [name.split(".") for name in sorted(named) if name != "key" and not name.startswith("item.")]
-    for model in models if isinstance(models, Mapping) else ():
-        wanted += [["models", str(model), *name.split(".")] for name in sorted(of_models)]
+    for path, names in _of_items(pipeline).items():
+        items: Any = document
+        for part in path:
+            items = items.get(part) if isinstance(items, Mapping) else None
+        for item in items if isinstance(items, Mapping) else ():
+            wanted += [[*path, str(item), *name.split(".")] for name in sorted(names)]
     for keys in wanted:
         value: Any = document
         for depth, key in enumerate(keys):
@@ -124,6 +131,42 @@ def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], find
                     )
                 break
             value = value[key]
+
+
+def _of_items(pipeline: Mapping[str, Any]) -> dict[tuple[str, ...], set[str]]:
+    """The keys that stages with `foreach` name of each item, by the place of the items in params.yaml."""
+    named: dict[tuple[str, ...], set[str]] = {}
+    for stage in pipeline.values():
+        each = re.fullmatch(r"\$\{([\w.-]+)\}", str(stage.get("foreach", "")).strip())
+        if each is None:
+            continue
+        text, place = json.dumps(stage), re.escape(each[1])
+        keys = set(re.findall(r"\$\{item\.([\w.-]+)\}", text))
+        keys |= set(re.findall(place + r"\.\$\{key\}\.([\w.-]+)", text))
+        named.setdefault(tuple(each[1].split(".")), set()).update(keys)
+    return named
+
+
+def _unwatched(
+    document: Mapping[str, Any],
+    pipeline: Mapping[str, Any],
+    judges: Iterable[Bound[Any]],
+    made: set[Path],
+    findings: Findings,
+) -> None:
+    """What judges read although DVC does not know of it."""
+    section = _checked(params.JudgeSection, document.get("judge"), "params.yaml, judge", Findings())
+    for judge in judges:
+        if section is None or _awaited(judge, made):
+            continue
+        entry = section.judges[judge.name]
+        paths = findings.attempt(selection.read_by, judge, entry, Path("data/kinship.parquet")) or ()
+        for path in unwatched(pipeline, document, "judge", judge.name, paths):
+            findings.errors.append(
+                f"dvc.yaml, judge: '{path}', which judge {judge.name} reads, is no dep of it, so a change "
+                "there would run nothing again. Name it in "
+                f"judge.judges.{judge.name}.reads, or among its deps."
+            )
 
 
 def _section(name: str, model: type[M], document: Mapping[str, Any], findings: Findings) -> M | None:
@@ -219,7 +262,15 @@ def _plugins(
             continue  # what asks the models is looked at with them
         bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
         used[stage.name] = [one for one in bound if one is not None]
-        _look_at_judges(stage, sections[stage.name], used[stage.name], document, made, findings)
+        _asked_models(used[stage.name], made, findings)
+    for where, name in (("jury", "judge"), ("evaluate", "evaluate")):
+        jury = sections.get(where)
+        if where == "evaluate" and jury is not None:
+            jury = params.JurySection(weights=jury.weights)
+        if name in sections:
+            _jury(jury, where, sections[name].judges, document, findings)
+    for name in sections["judge"].judges if "judge" in sections else ():
+        findings.attempt(params.check_judge_name, name)
     for profiler in used.get("profile", ()):
         tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
         if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
@@ -227,29 +278,34 @@ def _plugins(
     return used
 
 
-def _look_at_judges(
-    stage: Stage,
-    section: BaseModel,
-    used: Iterable[Bound[Any]],
-    document: Mapping[str, Any],
-    made: set[Path],
-    findings: Findings,
-) -> None:
-    """The judges of a section: the candidates that they are kin to, and the models that they ask."""
-    candidates = [str(name) for name in document.get("models") or ()]
-    entries: Mapping[str, params.JudgeEntry] = getattr(section, "judges", {})
-    for name, entry in entries.items():
-        if entry.kin_to is not None and entry.kin_to not in candidates:
-            findings.errors.append(
-                f"params.yaml, {stage.name}.judges.{name}.kin_to: no candidate is called '{entry.kin_to}'."
-                f"{did_you_mean(entry.kin_to, candidates)}"
-            )
+def _asked_models(used: Iterable[Bound[Any]], made: set[Path], findings: Findings) -> None:
+    """The models that judges ask."""
     for judge in used:
         reads = judge.plugin.reads
         if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, made):
             for path in findings.attempt(reads, judge.options) or ():
                 if path.suffix in (".yaml", ".yml"):
                     _model(judge.name, str(path), findings)
+
+
+def _jury(
+    jury: params.JurySection | None,
+    where: str,
+    judges: Iterable[str],
+    document: Mapping[str, Any],
+    findings: Findings,
+) -> None:
+    """The names that a jury gives weights and kin to."""
+    candidates = [str(name) for name in document.get("models") or ()]
+    if jury is None:
+        return
+    findings.attempt(jury.weights_of, list(judges), where=where)
+    for judge, name in jury.kin_to.items():
+        if name not in candidates:
+            findings.errors.append(
+                f"params.yaml, {where}.kin_to.{judge}: no candidate is called '{name}'."
+                f"{did_you_mean(name, candidates)}"
+            )
 
 
 def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findings: Findings) -> None:
@@ -289,23 +345,20 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
         )
 
 
+def _chosen(findings: Findings) -> None:
+    """Whether the pairs that are there were mostly chosen from models unlike the one to be trained."""
+    try:
+        told = json.loads(CURRICULUM.read_text(encoding="utf-8")).get("target")
+    except (OSError, ValueError, AttributeError):
+        return
+    if isinstance(told, Mapping) and (said := standing.warning(told)) is not None:
+        findings.warnings.append(said.removeprefix("karma: "))
+
+
 def _disk(findings: Findings) -> None:
     free = shutil.disk_usage(".").free / 2**30
     if free < LEAST_FREE:
         findings.warnings.append(f"Only {free:.1f} GiB of disk are free here.")
-
-
-def _pipeline() -> dict[str, Any]:
-    """The stages of dvc.yaml, by name, templates and all; none where there is no such file."""
-    path = Path("dvc.yaml")
-    if not path.is_file():
-        return {}
-    try:
-        document = params.yaml.read(path) or {}
-    except params.yaml.YamlError as error:
-        raise ParamsError(f"{path}: not readable as YAML ({error}).") from error
-    stages = document.get("stages") if isinstance(document, dict) else None
-    return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 
 
 def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:

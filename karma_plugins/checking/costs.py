@@ -8,11 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins import evaluation, params
+from karma_plugins import evaluation, params, schemas, tables
 from karma_plugins.checking import forecasts
 from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Judge, Model
+from karma_plugins.judging.pairs import kin_pairs
 from karma_plugins.registry import Bound, Registry, selection
+
+#: Read where it is there already: whose answers a judge with a `kin_radius` compares.
+KINSHIP = Path("data/kinship.parquet")
 
 
 def forecast(
@@ -35,17 +39,23 @@ def forecast(
     findings.forecast.append(f"{each * len(pool)} answers: {told}")
     longest = _candidates(document, pool, asked, registry, findings)
     answers = samples * len(pool)
-    pairs = train.height * answers * (answers - 1) // 2
-    for judge in used.get("judge", ()):
+    judges = used.get("judge", ())
+    section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
+    entries = {} if section is None else section.judges
+    kinship = findings.attempt(tables.read, KINSHIP, schemas.KINSHIP) if KINSHIP.is_file() else None
+    for judge in judges:
         if judge.plugin.score is not None:
             findings.forecast.append(f"judge {judge.name}: {each * len(pool)} answers to score")
-        if judge.plugin.compare is not None:
+        if judge.plugin.compare is not None and judge.name in entries:
+            entry = entries[judge.name]
+            most = kin_pairs(train["competency"], list(pool), samples, kinship, entry)
+            orders = "both orders" if entry.both_orders else "one order"
+            told = f", of kin by {KINSHIP} as it is" if kinship is not None and entry.kin_radius < 1 else ""
             findings.forecast.append(
-                f"judge {judge.name}: at most {pairs} pairs to compare, those of kin models, in both orders"
+                f"judge {judge.name}: at most {most} comparisons, pairs in {orders}{told}"
             )
-    judges = used.get("judge", ())
-    if judges and (settings := findings.attempt(params.load, "judge", params.JudgeSection)):
-        _judges("judge", judges, train, longest, made, findings, both_orders=settings.both_orders)
+    _judges("judge", judges, entries, train, longest, made, findings)
+    pairs = train.height * answers * (answers - 1) // 2
     findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
     _evaluation(used.get("evaluate", ()), asked, made, findings)
 
@@ -89,25 +99,24 @@ def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path]
     prompts = evaluation.heldout(asked, settings)
     longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
     judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
-    _judges("evaluate", judges, prompts, [longest] * (2 * settings.samples), made, findings, both_orders=True)
+    _judges("evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), made, findings)
 
 
 def _judges(
     stage: str,
     judges: Sequence[Bound[Any]],
+    entries: Mapping[str, params.JudgeEntry],
     prompts: pl.DataFrame,
     longest: list[int],
     made: set[Path],
     findings: Findings,
-    *,
-    both_orders: bool,
 ) -> None:
     """Forecast a stage's LLM judges behind endpoints; fewer and shorter answers than are feared may come."""
     label = "judge" if stage == "judge" else f"{stage}, judge"
     for bound in judges:
-        if is_made(getattr(bound.options, "model", ""), made):
+        if is_made(getattr(bound.options, "model", ""), made) or bound.name not in entries:
             continue
-        each = findings.attempt(forecasts.judge, bound, prompts, longest, both_orders=both_orders)
+        each = findings.attempt(forecasts.judge, bound, entries[bound.name], prompts, longest)
         for expected in each or ():
             findings.forecast.append(f"{label} {bound.name}: {forecasts.in_words(expected)}")
             if expected.excess is not None:

@@ -10,7 +10,7 @@ import polars as pl
 from karma_plugins import generation
 from karma_plugins.contracts import Answer, AnswerPair, Expected, Generator, Judge, Model
 from karma_plugins.errors import KarmaError, PluginError
-from karma_plugins.params import GenerateSection
+from karma_plugins.params import GenerateSection, JudgeEntry
 from karma_plugins.registry import Bound
 
 #: Characters to a token, on the low side: a forecast must rather be too high.
@@ -33,7 +33,7 @@ def candidate(
 
 
 def judge(
-    bound: Bound[Judge], prompts: pl.DataFrame, lengths: Sequence[int], *, both_orders: bool
+    bound: Bound[Judge], entry: JudgeEntry, prompts: pl.DataFrame, lengths: Sequence[int]
 ) -> list[Expected]:
     """What a judge's server will be asked about these prompts, to score and to compare; none if it is free.
 
@@ -54,7 +54,7 @@ def judge(
     if plugin.score is not None:
         expected.append(_expected(bound, usage, answers(), len(lengths), bound.options))
     if plugin.compare is not None:
-        pairs = len(lengths) * (len(lengths) - 1) // (1 if both_orders else 2)
+        pairs = entry.pairs_of(len(lengths)) * (2 if entry.both_orders else 1)
         twins = (AnswerPair(answer, answer) for answer in answers())
         expected.append(_expected(bound, usage, twins, pairs, bound.options))
     return [one for one in expected if one is not None]

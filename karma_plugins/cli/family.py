@@ -35,7 +35,9 @@ def command(
     """Rank every model's true parent among all other models by each kinship metric.
 
     FILE is as for `karma kinship`. Prints recall@1 (share of children whose parent is nearest) and the mean
-    reciprocal rank of the parent, with 95% intervals over the children.
+    reciprocal rank of the parent, the parent's kinship minus that of the nearest other model (a tie where its
+    interval holds 0), with 95% intervals over the children; and the share of children that are of their
+    parent's family.
     """
     from karma_plugins.kinship import family
 
@@ -57,10 +59,17 @@ def command(
         }
         say(json.dumps(document, indent=1, sort_keys=True))
         return
-    say(f"{'metric':20} {'children':>8}  {'recall@1':22} {'mean reciprocal rank':22} chance")
+    say(
+        f"{'metric':20} {'children':>8}  {'recall@1':22} {'mean reciprocal rank':22} {'chance':6} "
+        f"{'parent - nearest':25} same family"
+    )
     for name, row in result.items():
         recall, mrr = (_interval(row[key]) for key in ("recall_at_1", "mrr"))
-        say(f"{name:20} {row['children']:8}  {recall:22} {mrr:22} {row['chance']:.3f}")
+        margin = "unknown" if row["parent_minus_nearest"] is None else _signed(row["parent_minus_nearest"])
+        say(
+            f"{name:20} {row['children']:8}  {recall:22} {mrr:22} {row['chance']:.3f}  {margin:25} "
+            f"{row['same_family']:.2f}"
+        )
     if len(known) > children:
         say(f"Left out: {len(known) - children} children that are not among the models with their parent.")
     if children < family.ENOUGH_CHILDREN:
@@ -75,3 +84,7 @@ def _no_interval(names: Sequence[str]) -> list[str]:
 
 def _interval(row: dict[str, float]) -> str:
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _signed(row: dict[str, float]) -> str:
+    return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"

@@ -1,105 +1,84 @@
-"""`karma import`: read recorded answers and preference sets of others into a folder for the stages."""
+"""`karma import`: read data sets of others into a folder for the stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 
+from karma_plugins.cli.plugin_commands import PluginCommands
+from karma_plugins.cli.plugin_options import given, options_of
 from karma_plugins.console import say
+from karma_plugins.contracts import Importer
 
-if TYPE_CHECKING:
-    from karma_plugins.importers.recorded_folder import RecordedFolder
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _source(metavar: str) -> Callable[[F], F]:
-    return click.argument("source", type=Path, metavar=metavar)
+SOURCES = click.Argument(["sources"], type=Path, nargs=-1, required=True, metavar="SOURCE...")
+OUT = click.Option(["--out"], type=Path, required=True, metavar="FOLDER", help="Folder to write.")
 
 
-_out = click.option("--out", type=Path, required=True, metavar="FOLDER", help="Folder to write.")
+class Importers(PluginCommands):
+    """The importers, by name."""
+
+    kind = "importers"
+
+    def command_of(self, name: str, plugin: Any) -> click.Command:
+        """A command that reads sources and writes a folder."""
+        return click.Command(
+            name,
+            params=[SOURCES, OUT, *options_of(plugin.options)],
+            help=f"{plugin.summary}\n\n{_first_paragraph(plugin)}",
+            short_help=plugin.summary,
+            callback=lambda sources, out, **values: _import(name, plugin, sources, out, values),
+        )
 
 
-@click.group("import")
+@click.group("import", cls=Importers)
 def command() -> None:
-    """Read recorded answers and preference sets of others.
+    """Read data sets of others.
 
-    Writes a folder with prompts.jsonl, models/NAME/, verdicts/, a report of what was dropped and why, and
-    models.yaml, the block to paste into params.yaml.
+    SOURCE is .json, .jsonl, .csv (all three maybe .gz) or .parquet, or a folder of them; name several to read
+    them as one. Writes a folder with prompts.jsonl, models/NAME/, verdicts/, a report of what was dropped and
+    why, and models.yaml, the block to paste into params.yaml.
     """
 
 
-@command.command("alpaca-eval")
-@_source("FOLDER")
-@_out
-@click.option("--scores", type=Path, help="CSV of benchmark scores [default: FOLDER/capability_vectors.csv].")
-def alpaca_eval_command(source: Path, out: Path, scores: Path | None) -> None:
-    """AlpacaEval: answers and verdicts.
+@command.command("auto", params=[SOURCES, OUT])
+def auto_command(sources: Sequence[Path], out: Path) -> None:
+    """Recognise the layout, say which it is, and read it."""
+    from karma_plugins.contracts import Importer
+    from karma_plugins.importers.recognising import recognised
+    from karma_plugins.registry import manager
 
-    Reads FOLDER/results/MODEL/model_outputs.json and FOLDER/results/MODEL/JUDGE/annotations.json.
-
-    Prints each model's win rate over its baseline, recomputed from what was imported.
-    """
-    from karma_plugins.importers import alpaca_eval
-
-    found = alpaca_eval.read(source, scores)
-    _write(found, out)
-    for row in alpaca_eval.win_rates(out).iter_rows(named=True):
-        rate = "  none" if row["win_rate"] is None else f"{row['win_rate']:6.2%}"
-        failed = f", {row['failed']} failed" if row["failed"] else ""
-        say(f"{row['judge']}: {row['model']} beats {row['baseline']} in {rate} of {row['n']}{failed}")
+    registry = manager.load()
+    importers = {n: p for (k, n), (p, _) in registry.plugins.items() if k == "importers"}
+    name = recognised(sources, {n: p for n, p in importers.items() if isinstance(p, Importer)})
+    say(f"layout: {name} (to read it as another: karma import NAME …)")
+    _import(name, importers[name], sources, out, {})
 
 
-@command.command("ultrafeedback")
-@_source("FILE")
-@_out
-def ultrafeedback_command(source: Path, out: Path) -> None:
-    """UltraFeedback: answers rated by aspect.
+def _import(name: str, plugin: Any, sources: Sequence[Path], out: Path, values: Mapping[str, Any]) -> None:
+    """Read, write the folder, and say the counts and what to do next."""
+    from karma_plugins.params import validate
 
-    FILE is .json, .jsonl (maybe .gz) or .parquet, or a folder of them.
-    """
-    from karma_plugins.importers import ultrafeedback
-
-    _write(ultrafeedback.read(source), out)
-
-
-@command.command("ultrafeedback-binarized")
-@_source("FILE")
-@_out
-def ultrafeedback_binarized_command(source: Path, out: Path) -> None:
-    """UltraFeedback in pairs, with scores.
-
-    FILE is .json, .jsonl (maybe .gz) or .parquet, or a folder of them.
-    """
-    from karma_plugins.importers import ultrafeedback_binarized
-
-    _write(ultrafeedback_binarized.read(source), out)
-
-
-@command.command("hh-rlhf")
-@_source("FILE")
-@_out
-def hh_rlhf_command(source: Path, out: Path) -> None:
-    """HH-RLHF: pairs of dialogues.
-
-    FILE is .json, .jsonl (maybe .gz) or .parquet, or a folder of them.
-    """
-    from karma_plugins.importers import hh_rlhf
-
-    _write(hh_rlhf.read(source), out)
-
-
-def _write(found: RecordedFolder, out: Path) -> None:
-    """Write the folder, say the counts and what to do next."""
-    found.write(out)
-    report = found.report()
-    say(
-        f"{out}: "
-        + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in report["counts"].items())
+    importer: Importer = plugin
+    options = validate(importer.options, given(importer.options, values), where=f"karma import {name}")
+    folder = importer.read(sources, options)
+    folder.write(out)
+    report = folder.report()
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {count}" for name, count in report["counts"].items() if count
     )
-    for judge, counts in report["judges"].items():
-        say(f"verdicts of {judge}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    say(f"Paste {out / 'models.yaml'} into params.yaml; report: {out / 'report.json'}.")
+    say(f"{out}: {counts}")
+    for judge, statuses in report["judges"].items():
+        say(f"verdicts of {judge}: " + ", ".join(f"{name} {count}" for name, count in statuses.items()))
+    for note in report.get("notes", ()):
+        say(note)
+    if (out / "models.yaml").is_file():
+        say(f"Paste {out / 'models.yaml'} into params.yaml; report: {out / 'report.json'}.")
+    else:
+        say(f"Judges with `plugin: recorded, reads: {out}` say this again; report: {out / 'report.json'}.")
+
+
+def _first_paragraph(plugin: Any) -> str:
+    return (plugin.read.__doc__ or "").split("\n\n")[0]

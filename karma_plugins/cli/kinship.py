@@ -36,15 +36,18 @@ def command(
     """Measure how alike some models are, without a pipeline.
 
     FILE is a CSV of choices (columns question_id, answer, and one for each model), a CSV of scores (column
-    model, and one for each benchmark), a results_*.json of lm-eval or its folder, or a table scores or items
-    (.parquet).
+    model, and one for each benchmark), a results_*.json of lm-eval or its folder, a table scores or items
+    (.parquet), or answers: a folder of AlpacaEval results, or .jsonl, .json, .csv or .parquet with columns
+    prompt, model and answer.
 
-    Prints what was read and the nearest pairs by each metric; --out keeps the whole table, with its picture.
+    Prints what was read, and by each metric the nearest pairs and the families; --out keeps the whole table,
+    with its picture, and the table of families beside it.
     """
     import polars as pl
 
     from karma_plugins import schemas, tables
-    from karma_plugins.kinship import pictures
+    from karma_plugins.families import sentences
+    from karma_plugins.kinship import families, pictures
 
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
@@ -54,14 +57,19 @@ def command(
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
     if counts:
         say(f"Read: {counts}.")
+    kin = families(table, seed)
     for name in names:
         _show(table.filter(pl.col("competency").is_null(), metric=name))
+        for line in sentences(kin.filter(metric=name)):
+            say(f"  {line}")
     if out is not None:
-        if out.suffix == ".csv":
-            tables.write_csv(tables.check(table, schemas.KINSHIP, where=str(out)), out)
-        else:
-            tables.write(table, out, schemas.KINSHIP)
-        say(f"Table: {out}")
+        beside = out.with_name(f"{out.stem}_families{out.suffix}")
+        for frame, schema, path in ((table, schemas.KINSHIP, out), (kin, schemas.FAMILIES, beside)):
+            if out.suffix == ".csv":
+                tables.write_csv(tables.check(frame, schema, where=str(path)), path)
+            else:
+                tables.write(frame, path, schema)
+        say(f"Tables: {out}, {beside}")
         picture = picture or out.with_suffix(".png")
     if picture is not None:
         pictures.kinship_heatmap(table).savefig(picture, bbox_inches="tight", metadata={"Software": None})

@@ -9,6 +9,7 @@ import click
 
 from karma_plugins.console import say
 from karma_plugins.errors import require
+from karma_plugins.staging import OURS
 
 
 @click.command("lineage")
@@ -29,11 +30,11 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     root = lineage.project_root(Path())
     if not access.is_there(root):
         raise access.TrackingError(f"{root}: MLflow holds nothing yet. Run `karma sync`.")
-    with access.opened(root) as store:
+    with access.opened(root, OURS) as store:
         from karma_plugins.tracking import tracing
 
         found = tracing.trace(store, what, root)
-    note = tracing.notes(root)
+    note = tracing.notes(root, OURS)
     say(json.dumps(tree.as_json(found, note), indent=1) if as_json else tree.text(found, note))
     if picture:
         from karma_plugins.lineage.picture import draw

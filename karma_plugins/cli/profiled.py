@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FROM_ANSWERS = ("style", "answers")
 FROM_ITEMS = ("rare-errors", "capa", "error-consistency")
 
 
@@ -65,7 +66,11 @@ def read(files: Sequence[Path], competencies: Sequence[str]) -> Profiles:
 def usual_metrics(found: Profiles) -> list[str]:
     """The metrics that can be measured from what the files hold."""
     from_items = FROM_ITEMS if found.items["choice"].count() else FROM_ITEMS[2:]
-    return [*(from_items if found.items.height else ()), *(["capability"] if found.scores.height else [])]
+    return [
+        *(from_items if found.items.height else ()),
+        *(["capability"] if found.scores.height else []),
+        *(FROM_ANSWERS if found.responses.height else ()),
+    ]
 
 
 def measure(
@@ -95,8 +100,9 @@ def measure(
     if len(pool) < 2:
         raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'). Kinship needs two.")
     return kinship.kinship(
-        list(pool.values()), found.scores, found.items, bound, primary=metrics[0], seed=seed
-    )
+        list(pool.values()), found.scores, found.items, bound, primary=metrics[0],
+        responses=found.responses if found.responses.height else None, seed=seed,
+    )  # fmt: skip
 
 
 def _metric_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:

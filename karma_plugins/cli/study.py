@@ -17,13 +17,17 @@ import click
 
 from karma_plugins.console import say
 from karma_plugins.errors import KarmaError, ParamsError, require
+from karma_plugins.staging import OURS
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
 SEEDED = ("generate.seed", "curriculum.seed", "train.seed", "evaluate.seed")
 #: The stages that an experiment runs, and the seconds that the start of a stage takes around its work.
-STAGES, START = ("generate", "judge", "curriculum", "train", "evaluate"), 8.0
-OPTION = re.compile(r"[a-z0-9_.]+=[^,]+")
+STAGES, START = ("generate", "judge", "jury", "curriculum", "train", "evaluate"), 8.0
+SECTIONS = (
+    "zoo", "prompts", "profile", "kinship", "generate", "judge", "jury", "curriculum", "train", "evaluate",
+)  # fmt: skip
+OPTION = re.compile(r"[a-z0-9_.-]+=[^,]+")
 
 
 class StudyError(KarmaError):
@@ -31,8 +35,31 @@ class StudyError(KarmaError):
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """What arms are compared under: a condition by name with the params that make it, and a zoo's seed."""
+
+    condition: str = ""
+    settings: tuple[str, ...] = ()
+    zoo: int | None = None
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """What sets it, in the words of `dvc exp run -S`."""
+        return (*self.settings, *(() if self.zoo is None else (f"++zoo.seed={self.zoo}",)))
+
+    @property
+    def name(self) -> str:
+        """A part of an experiment's name."""
+        told = [self.condition, *(() if self.zoo is None else (f"zoo{self.zoo}",))]
+        return "".join(f"{re.sub(r'[^A-Za-z0-9]+', '-', part)}-" for part in told if part)
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
-    """A pairing, as it was written (`kin:prefer=chance`), under an objective."""
+    """A pairing, as it was written (`kin:prefer=chance`), under an objective.
+
+    An option that names a section of params (`random:judge.align=rank`) is that param, for this arm alone.
+    """
 
     pairing: str
     objective: str
@@ -41,13 +68,17 @@ class Arm:
         """What sets this arm, in the words of `dvc exp run -S`."""
         name, _, options = self.pairing.partition(":")
         chosen = [f"++curriculum.pairing={name}", f"++train.objective={self.objective}"]
-        chosen += [f"++curriculum.pairings.{name}.{option}" for option in options.split(",") if option]
+        chosen += [
+            f"++{option}" if _is_param(option) else f"++curriculum.pairings.{name}.{option}"
+            for option in filter(None, options.split(","))
+        ]
         return (*chosen, *(f"++{key}={seed}" for key in SEEDED))
 
-    def name(self, key: str, seed: int) -> str:
+    def name(self, key: str, seed: int, setting: Setting | None = None) -> str:
         """The experiment's name, which git takes as part of a ref."""
         written = re.sub(r"[^A-Za-z0-9]+", "-", self.pairing)
-        return f"study-{key}-{written}-{self.objective}-{seed}"
+        under = setting.name if setting else ""
+        return f"study-{key}-{under}{written}-{self.objective}-{seed}"
 
 
 @click.command("study")
@@ -61,6 +92,14 @@ class Arm:
 @click.option(
     "--objective", "objectives", multiple=True, help="An objective; repeat [default: train.objective]."
 )
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    metavar="NAME=KEY=VALUE;…",
+    help="Params under which all arms are compared, by a name; repeat. KEY=VALUE as -S takes them.",
+)
+@click.option("--zoo", "zoos", type=int, multiple=True, help="A seed of the zoo; repeat [default: zoo.seed].")
 @click.option("--seeds", type=click.IntRange(1), default=10, show_default=True, help="Runs of each arm.")
 @click.option("--pairs", type=click.IntRange(1), help="Pairs of every arm [default: curriculum.budget].")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps of every arm [default: train.epochs].")
@@ -71,6 +110,8 @@ class Arm:
 def command(
     pairings: Sequence[str],
     objectives: Sequence[str],
+    conditions: Sequence[str],
+    zoos: Sequence[int],
     seeds: int,
     pairs: int | None,
     steps: int | None,
@@ -81,9 +122,10 @@ def command(
 ) -> None:
     """Compare pairings and objectives over seeds, at one budget of pairs and steps.
 
-    Every arm runs once for each seed as an experiment of DVC's queue, on the pipeline of this folder; all
-    arms of a seed share its answers. A study that was cut off goes on where it was, by the same command.
-    Writes runs.csv, comparisons.csv, study.md and study.png, and a run `study` in MLflow.
+    Every arm runs once for each seed, in each condition and on each zoo, as an experiment of DVC's queue, on
+    the pipeline of this folder; all arms of a seed share its answers. A study that was cut off goes on where
+    it was, by the same command. Writes runs.csv, comparisons.csv, study.md and study.png, and a run `study`
+    in MLflow.
     """
     from karma_plugins import params
     from karma_plugins.study import experiments
@@ -107,20 +149,31 @@ def command(
     if not forecast:
         _bring_up_to_date(here)
     key = _key(here, common)
-    planned = {(arm, seed): arm.name(key, seed) for seed in range(seeds) for arm in found}
+    under = [
+        Setting(name, written, zoo)
+        for name, written in _conditions(conditions).items()
+        for zoo in dict.fromkeys(zoos) or [None]
+    ]
+    planned = {
+        (arm, setting, seed): arm.name(key, seed, setting)
+        for setting in under
+        for seed in range(seeds)
+        for arm in found
+    }
     left = len(planned.keys()) - len(set(planned.values()) & experiments.finished(here).keys())
     say(_forecast(here, len(planned), left, workers))
     if forecast:
         return
     wanted = [
-        experiments.Experiment(name, (*arm.params(seed), *common)) for (arm, seed), name in planned.items()
+        experiments.Experiment(name, (*arm.params(seed), *setting.params, *common))
+        for (arm, setting, seed), name in planned.items()
     ]
     commits = experiments.run(here, wanted, workers=workers, label="study")
     _conclude(here, {run: commits[name] for run, name in planned.items()}, budget, common, out)
 
 
 def _conclude(
-    here: Path, commits: Mapping[tuple[Arm, int], str], budget: int, common: Sequence[str], out: Path
+    here: Path, commits: Mapping[tuple[Arm, Setting, int], str], budget: int, common: Sequence[str], out: Path
 ) -> None:
     """Read what the experiments measured, and write and track what it says."""
     import polars as pl
@@ -133,10 +186,15 @@ def _conclude(
         return dict(experiments.read_metrics(here, commit, f"metrics/{stage}.json"))
 
     found = []
-    for (arm, seed), commit in commits.items():
+    for (arm, setting, seed), commit in commits.items():
         trained = read(commit, "train")
         counts = (int(trained[key]) for key in ("pairs", "steps"))
-        found.append(study.rows(arm.objective, arm.pairing, seed, read(commit, "evaluate"), *counts))
+        found.append(
+            study.rows(
+                arm.objective, arm.pairing, seed, read(commit, "evaluate"), *counts,
+                condition=setting.condition, zoo=setting.zoo,
+            )
+        )  # fmt: skip
     runs = tables.check(pl.concat(found), STUDY, where="study").sort(STUDY.key)
     text = study.report(runs)
     short = runs.filter(pl.col("pairs") < budget).select("objective", "pairing").unique().sort("pairing")
@@ -150,10 +208,33 @@ def _conclude(
         files[2].write_text(text, encoding="utf-8")
         study.picture(runs).savefig(out / "study.png", bbox_inches="tight", metadata={"Software": None})
         overall = study.arms(runs).filter(competency=study.ALL)
-        run.metrics({f"{r['objective']}.{_slug(r['pairing'])}": _numbers(r) for r in overall.to_dicts()})
+        run.metrics(
+            {
+                ".".join(
+                    filter(None, (r["objective"], _slug(r["pairing"]), _slug(r["condition"])))
+                ): _numbers(r)
+                for r in overall.to_dicts()
+            }
+        )
         run.figure("study", study.picture, runs)
     say(text.rstrip())
     say(f"Written: {', '.join(str(file) for file in (*files, out / 'study.png'))}")
+
+
+def _conditions(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The params of each condition by its name; one without a name where none is given."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in written:
+        name, equals, rest = text.partition("=")
+        settings = tuple(part for part in rest.split(";") if part)
+        if not (name and equals and settings and all("=" in s or s.startswith("~") for s in settings)):
+            raise StudyError(
+                f"--condition {text}: is not NAME=KEY=VALUE;KEY=VALUE. Write strong=zoo.strength=1."
+            )
+        if name in found:
+            raise StudyError(f"--condition {name}: is there twice. Name each once.")
+        found[name] = settings
+    return found or {"": ()}
 
 
 def _check(found: Sequence[Arm]) -> None:
@@ -171,6 +252,8 @@ def _check(found: Sequence[Arm]) -> None:
         name, _, written = arm.pairing.partition(":")
         options = dict(curriculum.pairings.get(name, {}))
         for option in _options(arm.pairing, written):
+            if _is_param(option):
+                continue
             key, _, value = option.partition("=")
             options[key] = _value(value)
         selection.pairing(
@@ -184,6 +267,11 @@ def _options(pairing: str, written: str) -> Iterator[str]:
         if not OPTION.fullmatch(option):
             raise StudyError(f"--pairing {pairing}: '{option}' is not KEY=VALUE. Write kin:prefer=chance.")
         yield option
+
+
+def _is_param(option: str) -> bool:
+    """Whether an option of an arm is a param of some section, and none of its pairing."""
+    return option.partition("=")[0].partition(".")[0] in SECTIONS
 
 
 def _value(text: str) -> object:
@@ -207,7 +295,7 @@ def _key(here: Path, common: Sequence[str]) -> str:
     """What all experiments of a study share, so that those of another are never taken for them."""
     from karma_plugins import lineage
 
-    told = json.dumps([lineage.pipeline(here).state, *common])
+    told = json.dumps([lineage.pipeline(here, OURS).state, *common])
     return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
@@ -220,7 +308,7 @@ def _forecast(here: Path, planned: int, left: int, workers: int) -> str:
     root = lineage.project_root(here)
     if not access.is_there(root):
         return f"{told}; no stage has been tracked yet, so their time is unknown."
-    with access.opened(root) as store:
+    with access.opened(root, OURS) as store:
         from karma_plugins.tracking.history import durations
 
         taken = {name: s for name, s in durations(store).items() if name.partition("@")[0] in STAGES}

@@ -12,6 +12,7 @@ import click
 
 from karma_plugins.console import say
 from karma_plugins.errors import require
+from karma_plugins.staging import OURS
 
 if TYPE_CHECKING:
     from karma_plugins.lineage import LockedPipeline
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Hash anew what dvc.lock and MLflow claim, and name every difference; exit status 1 where there is one.
 
-    Compares the bytes in the workspace, the installed plugin code and MLflow's runs with dvc.lock. Changes
-    nothing.
+    Compares what `dvc status` compares, with every file hashed anew, then the installed plugin code and
+    MLflow's runs with dvc.lock. Changes nothing.
     """
     from karma_plugins import lineage
     from karma_plugins.lineage import verifying
@@ -31,21 +32,24 @@ def command() -> None:
 
     require("karma verify", "dvc", "mlflow")
     root = lineage.project_root(Path())
-    pipelines = lineage.locked(root)
-    claims = {(d.path, d.md5): d for p in pipelines for s in p.stages for d in (*s.deps, *s.outs)}
-    found = [difference for key in sorted(claims) for difference in verifying.differences(claims[key], root)]
-    found += [difference for pipeline in pipelines for difference in _code(pipeline, root)]
+    verified = verifying.verify(root)
+    pipelines = lineage.locked(root, settings=OURS)
+    found = [*verified.differences, *(d for pipeline in pipelines for d in _code(pipeline, root))]
+    for what in verified.unknown:
+        click.echo(f"Not compared: {what}", err=True)
     if access.is_there(root):
-        with access.opened(root) as store:
+        with access.opened(root, OURS) as store:
             from karma_plugins.tracking.verifying import differences
 
-            found += differences(store, pipelines)
+            of_runs, untold = differences(store, pipelines)
+        found += of_runs
+        if untold:
+            click.echo(f"MLflow was never told of {', '.join(untold)} (`karma sync` does).", err=True)
     else:
         click.echo("MLflow holds nothing yet, so it was not compared. Run `karma sync`.", err=True)
     for difference in sorted(set(found)):
         click.secho(str(difference), fg="red")
-    stages = sum(len(pipeline.stages) for pipeline in pipelines)
-    say(f"{len(claims)} hashes of {stages} stages checked: {len(set(found))} differences.")
+    say(f"{verified.hashes} hashes of {verified.stages} stages checked: {len(set(found))} differences.")
     sys.exit(1 if found else 0)
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from karma_plugins.contracts import Pairing, PairingContext
-from karma_plugins.curriculum import candidates, caps
+from karma_plugins.curriculum import candidates, caps, target
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints, judged
 from karma_plugins.curriculum.candidates import KinshipLookup, Pairs
 from karma_plugins.curriculum.difficulty import arrange, difficulty
-from karma_plugins.curriculum.report import report, why_empty
+from karma_plugins.curriculum.report import chance_order, report, why_empty
 from karma_plugins.errors import EmptyResultError, ParamsError, PluginError
 from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound
 from karma_plugins.runtime.noise import mixed
 from karma_plugins.schemas import JUDGEMENTS, PAIRS
+
+Judgements: TypeAlias = pl.DataFrame | pl.LazyFrame | None
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ def build(
     kinship: pl.DataFrame,
     pairing: Bound[Pairing],
     settings: CurriculumSection,
-    judgements: pl.DataFrame | None = None,
+    judgements: pl.DataFrame | pl.LazyFrame | None = None,
+    scores: pl.DataFrame | None = None,
 ) -> Curriculum:
     """Pair the answers to each training prompt and order the pairs.
 
     All tables in their schemas, rows in any order; responses and rewards may be lazy, their texts are then
-    read only where they are needed; of judgements only those of `settings.perplexity` count. Candidates are
+    read only where they are needed; of judgements only those of `settings.perplexity` and of
+    `settings.likelihood` count; `scores` are the profiles, for pairings that look at them. Candidates are
     formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
     the settings leave no pair; it says which rule dropped how many.
     """
@@ -67,10 +72,12 @@ def build(
         rewards,
         signatures=settings.similarity < 1,
         perplexities=_perplexities(judgements, settings),
+        likelihoods=_likelihoods(judgements, settings),
     )
-    acting = candidates.acting(kinship, settings.kinship)
+    metric = getattr(pairing.options, "metric", None)
+    acting = candidates.acting(kinship, settings.kinship, metric)
     lookup = candidates.lookup(acting, answers, settings.kinship)
-    context = PairingContext(acting, settings.seed, settings.target)
+    context = PairingContext(acting, settings.seed, settings.target, kinship, scores)
     found = [
         _eligible(pairs, lookup, pairing, context, settings, dropped)
         for pairs in candidates.chunks(answers, settings, dropped)
@@ -79,7 +86,24 @@ def build(
     if not len(kept.pairs):
         raise EmptyResultError(why_empty(answers, dropped))
     pairs = _with_texts(_ordered(kept, settings), responses)
-    return Curriculum(pairs, report(pairs, answers, dropped))
+    if settings.order != "shuffled" and (remark := chance_order(pairs)) is not None:
+        warnings.warn(f"curriculum: {remark}", stacklevel=2)
+    card = report(pairs, answers, dropped)
+    if (stands := target.standing(pairs, kinship, settings.target)) is not None:
+        card["target"] = stands
+    return Curriculum(pairs, card)
+
+
+def scoring_judges(settings: CurriculumSection, judges: pl.DataFrame) -> list[str]:
+    """The judges whose judgements `build` needs, by name: those of `perplexity` and `likelihood`.
+
+    ParamsError where the jury (table `judges`) did not hear one.
+    """
+    named = {"perplexity": settings.perplexity, "likelihood": settings.likelihood}
+    for key, judge in named.items():
+        if judge is not None and judge not in judges["judge"]:
+            raise ParamsError(_unheard(judge, key))
+    return sorted({judge for judge in named.values() if judge is not None})
 
 
 def points(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -87,18 +111,40 @@ def points(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.sort("order").select("order", "phase", "difficulty", "margin", "kinship")
 
 
-def _perplexities(judgements: pl.DataFrame | None, settings: CurriculumSection) -> pl.DataFrame | None:
+def _perplexities(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
     """The perplexity of every answer that the judge named in `settings.perplexity` scored."""
     if settings.perplexity is None:
         return None
-    known = JUDGEMENTS.empty() if judgements is None else judgements
-    mine = known.filter(pl.col("judge") == settings.perplexity, pl.col("score") > 0)
-    if mine.is_empty():
-        raise ParamsError(
-            f"params.yaml, curriculum.perplexity: no answer was scored by a judge '{settings.perplexity}'. "
-            "Name one of judge.judges whose plugin is 'likelihood'."
-        )
+    mine = _scored(judgements, settings.perplexity, "perplexity")
     return mine.select("response_id", perplexity=1.0 / pl.col("score"))
+
+
+def _likelihoods(judgements: Judgements, settings: CurriculumSection) -> pl.DataFrame | None:
+    """The likelihood of every answer that the judge named in `settings.likelihood` scored."""
+    if settings.likelihood is None:
+        if settings.likelier < 1 or settings.difficulty.get("likelihood", 0.0) > 0:
+            raise ParamsError(
+                "params.yaml, curriculum: `likelier` and `difficulty.likelihood` go by a judge that "
+                "`likelihood` names. Name one of judge.judges whose plugin is 'likelihood'."
+            )
+        return None
+    mine = _scored(judgements, settings.likelihood, "likelihood")
+    return mine.select("response_id", likelihood="score")
+
+
+def _scored(judgements: Judgements, judge: str, key: str) -> pl.DataFrame:
+    known = JUDGEMENTS.empty() if judgements is None else judgements
+    mine = known.lazy().filter(pl.col("judge") == judge, pl.col("score") > 0).collect()
+    if mine.is_empty():
+        raise ParamsError(_unheard(judge, key))
+    return mine
+
+
+def _unheard(judge: str, key: str) -> str:
+    return (
+        f"params.yaml, curriculum.{key}: no answer was scored by a judge '{judge}'. "
+        "Name one of judge.judges whose plugin is 'likelihood'."
+    )
 
 
 def _eligible(
@@ -212,6 +258,7 @@ def _ordered(kept: Chosen, settings: CurriculumSection) -> pl.DataFrame:
         "kinship": kept.kinship,
         "disagreement": pairs.disagreement,
         "complexity": answers.complexity[prompt],
+        "likelihood": pairs.likelihood,
     }
     level = difficulty(parts, settings.difficulty)
     order, phase = arrange(level, parts, prompt, kept.noise, settings)
@@ -229,7 +276,13 @@ def _ordered(kept: Chosen, settings: CurriculumSection) -> pl.DataFrame:
             "rejected_model": answers.models.gather(answers.model[b]),
             "chosen_reward": answers.reward[a],
             "rejected_reward": answers.reward[b],
-            **{name: pl.Series(part[order], nan_to_null=True) for name, part in parts.items()},
+            **{
+                name: pl.Series(part[order], nan_to_null=True)
+                for name, part in parts.items()
+                if name != "likelihood"
+            },
+            "chosen_likelihood": pl.Series(answers.likelihood[a], nan_to_null=True),
+            "rejected_likelihood": pl.Series(answers.likelihood[b], nan_to_null=True),
             "difficulty": level[order],
         },
         schema_overrides={k: v for k, v in PAIRS.columns.items() if k not in ("chosen", "rejected")},

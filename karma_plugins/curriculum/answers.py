@@ -24,7 +24,8 @@ class Answers:
 
     `prompt` and `model` are positions in `prompts` and `models`; `first` holds the position of each prompt's
     first answer, and one more entry that closes the last prompt. `disagreement` is NaN where one judge judged
-    alone, `complexity` is a prompt's (NaN where it has a single answer). `signature` is there where
+    alone, `complexity` is a prompt's (NaN where it has a single answer), `likelihood` an answer's under the
+    model to be trained (NaN where unknown). `signature` is there where
     near-duplicates are looked for.
     """
 
@@ -42,6 +43,7 @@ class Answers:
     signature: NDArray[np.uint8] | None
     first: Ints
     complexity: Floats
+    likelihood: Floats
     counts: Mapping[str, int]
 
 
@@ -52,12 +54,13 @@ def judged(
     *,
     signatures: bool = False,
     perplexities: pl.DataFrame | None = None,
+    likelihoods: pl.DataFrame | None = None,
 ) -> Answers:
     """Gather the answers that have a reward; texts are read for their digests and not kept.
 
     A prompt's complexity is the standard deviation of its answers' rewards, or of their `perplexities`
-    (columns response_id, perplexity) where these are given. Raises TableError for an answer to an unknown
-    prompt, or an id that is not 16 hex digits.
+    (columns response_id, perplexity) where these are given; `likelihoods` (response_id, likelihood) likewise.
+    Raises TableError for an answer to an unknown prompt, or an id that is not 16 hex digits.
     """
     asked = prompts.filter(pl.col("split") == "train").sort("prompt_id").with_row_index("prompt")
     responses = responses.lazy()
@@ -91,7 +94,10 @@ def judged(
         first=first,
         complexity=_spread(reward, first)
         if perplexities is None
-        else _spread_of_known(_perplexity(table["response_id"], perplexities), prompt, asked.height),
+        else _spread_of_known(_value(table["response_id"], perplexities, "perplexity"), prompt, asked.height),
+        likelihood=np.full(len(reward), np.nan)
+        if likelihoods is None
+        else _value(table["response_id"], likelihoods, "likelihood"),
         counts=counts,
     )
 
@@ -133,12 +139,12 @@ def _joined(
     return table.drop("prompt_id", "known", "failed"), counts
 
 
-def _perplexity(ids: pl.Series, perplexities: pl.DataFrame) -> Floats:
-    """The perplexity of each answer, NaN where it has none."""
+def _value(ids: pl.Series, known: pl.DataFrame, column: str) -> Floats:
+    """What is known of each answer, NaN where nothing is."""
     found = pl.DataFrame({"response_id": ids}).join(
-        perplexities, on="response_id", how="left", maintain_order="left"
+        known, on="response_id", how="left", maintain_order="left"
     )
-    return found["perplexity"].fill_null(float("nan")).to_numpy()
+    return found[column].fill_null(float("nan")).to_numpy()
 
 
 def _spread_of_known(values: Floats, prompt: Ints, prompts: int) -> Floats:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from karma_plugins.curriculum.answers import Answers, Bools, Floats, Ints
+from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.params import CurriculumSection
 from karma_plugins.runtime import noise
 from karma_plugins.schemas import CANDIDATES
@@ -48,6 +49,16 @@ class Pairs:
         one, other = self.answers.disagreement[self.a], self.answers.disagreement[self.b]
         return np.sqrt((one**2 + other**2) / 2)
 
+    @property
+    def likelihood(self) -> Floats:
+        """Geometric mean of the two answers' likelihoods under the model to be trained."""
+        return np.sqrt(self.answers.likelihood[self.a] * self.answers.likelihood[self.b])
+
+    @property
+    def least_likelihood(self) -> Floats:
+        """That of the less likely answer."""
+        return np.minimum(self.answers.likelihood[self.a], self.answers.likelihood[self.b])
+
     def noise(self, seed: int) -> Floats:
         """Chance in [0,1) that belongs to each pair."""
         return noise.of_pairs(seed, self.answers.number[self.a], self.answers.number[self.b])
@@ -84,10 +95,21 @@ def lookup(acting: pl.DataFrame, answers: Answers, by: Literal["overall", "compe
     return KinshipLookup(values, answers.prompts["competency"].cast(pl.Enum(names)).to_physical().to_numpy())
 
 
-def acting(kinship: pl.DataFrame, by: Literal["overall", "competency"]) -> pl.DataFrame:
-    """The kinship rows that pairing acts on: the primary metric's, overall or of single competencies."""
+def acting(
+    kinship: pl.DataFrame, by: Literal["overall", "competency"], metric: str | None = None
+) -> pl.DataFrame:
+    """The kinship rows that a pairing acts on: of a metric (null: the primary), overall or of competencies.
+
+    Raises ParamsError for a metric that is not measured.
+    """
+    if metric is not None and metric not in (measured := set(kinship["metric"])):
+        raise ParamsError(
+            f"params.yaml, curriculum.pairings: metric '{metric}' is not measured."
+            f"{did_you_mean(metric, measured)} Name it in kinship.metrics."
+        )
+    mine = pl.col("primary") if metric is None else pl.col("metric") == metric
     overall = pl.col("competency").is_null()
-    return kinship.filter(pl.col("primary"), overall if by == "overall" else ~overall)
+    return kinship.filter(mine, overall if by == "overall" else ~overall)
 
 
 def chunks(answers: Answers, settings: CurriculumSection, dropped: Counter[str]) -> Iterator[Pairs]:
@@ -99,7 +121,7 @@ def chunks(answers: Answers, settings: CurriculumSection, dropped: Counter[str])
         done = ahead[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ahead, done + CHUNK, side="right")))
         pairs = _all_pairs(answers, int(answers.first[start]), int(answers.first[stop]))
-        for reason, broken in _rules(settings):
+        for reason, broken in _rules(answers, settings):
             drop = broken(pairs)
             dropped[reason] += int(drop.sum())
             pairs = pairs.only(~drop)
@@ -139,18 +161,23 @@ def _all_pairs(answers: Answers, start: int, stop: int) -> Pairs:
     return Pairs(answers, np.where(higher, left, right), np.where(higher, right, left))
 
 
-def _rules(settings: CurriculumSection) -> Iterator[tuple[str, Callable[[Pairs], Bools]]]:
+def _rules(answers: Answers, settings: CurriculumSection) -> Iterator[tuple[str, Callable[[Pairs], Bools]]]:
     """The core's rules in the order they are tried: a reason, and which pairs it drops."""
-    least, units, likeness = settings.margin, settings.margin_in_disagreements, settings.similarity
+    margin, units, likeness = settings.margin, settings.margin_in_disagreements, settings.similarity
     yield "judged by different judges", lambda p: p.answers.judges[p.a] != p.answers.judges[p.b]
     yield "tie", lambda p: p.margin <= ROUNDING
     yield "empty answer", lambda p: p.answers.blank[p.a] | p.answers.blank[p.b]
     yield "equal answers", lambda p: p.answers.digest[p.a] == p.answers.digest[p.b]
-    if least > 0:
-        yield "below margin", lambda p: p.margin < least - ROUNDING
+    if margin > 0:
+        yield "below margin", lambda p: p.margin < margin - ROUNDING
     if units > 0:
         yield "disagreement unknown", lambda p: np.isnan(p.disagreement)
         yield "below margin_in_disagreements", lambda p: p.margin < units * p.disagreement - ROUNDING
+    if settings.likelier < 1:
+        known = answers.likelihood[~np.isnan(answers.likelihood)]
+        least = float(np.quantile(known, 1 - settings.likelier)) if len(known) else 0.0
+        yield "likelihood unknown", lambda p: np.isnan(p.likelihood)
+        yield "unlikely answer", lambda p: p.least_likelihood < least
     if likeness < 1:
         yield "near-duplicate answers", lambda p: _alike(p) >= likeness
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from karma_plugins.curriculum import Curriculum
+from karma_plugins.curriculum import Curriculum, target
+from karma_plugins.curriculum.report import chance_order
 from karma_plugins.params import CurriculumSection, yaml
 from karma_plugins.texts.filters import QUANTILES
 
@@ -33,6 +34,9 @@ COLUMNS: Mapping[str, str] = {
     "single judge",
     "kinship": "how alike the two models are, in [0,1], by the acting metric; 1 for two samples of one model",
     "complexity": "standard deviation of the rewards of all judged answers to the prompt",
+    "chosen_likelihood": "likelihood of the chosen answer under the model to be trained: geometric mean of a "
+    "token's probability; null where no judge told",
+    "rejected_likelihood": "the same of the rejected answer",
     "difficulty": "in [0,1], 0 = easiest: weighted mean of the parts named below, each spread over [0,1]",
 }  # fmt: skip
 
@@ -60,16 +64,9 @@ class Provenance:
     notes: Sequence[str] = ()
 
 
-def judge_versions(judgements: pl.DataFrame, comparisons: pl.DataFrame) -> dict[str, str]:
-    """Which version of which judge voted: name to version(s), from tables `judgements` and `comparisons`."""
-    votes = pl.concat([table.select("judge", "version").unique() for table in (judgements, comparisons)])
-    told = (
-        votes.unique()
-        .sort("judge", "version")
-        .group_by("judge", maintain_order=True)
-        .agg(pl.col("version").str.join(", "))
-    )
-    return dict(told.iter_rows())
+def judge_versions(judges: pl.DataFrame) -> dict[str, str]:
+    """Which version of which judge voted: name to version(s), from table `judges`."""
+    return dict(judges.select("judge", "version").sort("judge").iter_rows())
 
 
 def card(
@@ -89,11 +86,13 @@ def card(
         "## Models\n\n" + _models(pairs),
         "## Distributions\n\n" + _quantiles(report) + "\n" + _histograms(pairs),
         "## Texts\n\n" + _texts(report, provenance),
-        "## Order\n\n" + _order(report, settings),
+        "## Order\n\n" + _order(pairs, report, settings),
         "## Judges\n\n" + _judges(provenance),
         "## Licences\n\n" + _licences(settings, provenance),
         "## Hashes\n\n" + _hashes(provenance),
     ]
+    if "target" in report:
+        sections.insert(5, "## Whose answers\n\n" + target.sentence(report["target"]) + "\n")
     if provenance.notes:
         sections.append("## Notes\n\n" + "".join(f"- {note}\n" for note in provenance.notes))
     return "\n".join(sections)
@@ -183,7 +182,7 @@ def _texts(report: Mapping[str, Any], provenance: Provenance) -> str:
     return _table(head, rows) + told
 
 
-def _order(report: Mapping[str, Any], settings: CurriculumSection) -> str:
+def _order(pairs: pl.DataFrame, report: Mapping[str, Any], settings: CurriculumSection) -> str:
     weights = ", ".join(
         f"{name} {weight:g}" for name, weight in sorted(settings.difficulty.items()) if weight
     )
@@ -192,17 +191,34 @@ def _order(report: Mapping[str, Any], settings: CurriculumSection) -> str:
         "margin, near kin, "
         "disagreeing judges and a complex prompt make a pair difficult.\n\n"
     )
+    if (remark := chance_order(pairs)) is not None:
+        text += f"{remark}\n\n"
     return text + _table(["phase", "pairs"], report["phases"].items())
 
 
 def _judges(provenance: Provenance) -> str:
     if not provenance.judges:
-        return "Whoever made this card did not name the judges; table judgements holds them.\n"
+        return "Whoever made this card did not name the judges; table judges holds them.\n"
     text = _table(["judge", "version"], sorted(provenance.judges.items()))
     if provenance.bias is not None and provenance.bias.height:
         rows = [[_number(value) for value in row] for row in provenance.bias.rows()]
+        text += _opposite(provenance.bias)
         text += "\nTheir measured biases:\n\n" + _table(provenance.bias.columns, rows)
     return text
+
+
+def _opposite(bias: pl.DataFrame) -> str:
+    """How often each two judges prefer the other of two answers, such as a label and a score."""
+    if not {"measure", "judge", "detail", "value", "n"} <= set(bias.columns):
+        return ""
+    rows = bias.filter(pl.col("measure") == "opposite_order", pl.col("value").is_not_null())
+    lines = [
+        f"- `{row['judge']}` and `{row['detail']}` prefer opposite answers in {row['value']:.1%} "
+        f"of {row['n']} pairs "
+        "that both decide"
+        for row in rows.iter_rows(named=True)
+    ]
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _licences(settings: CurriculumSection, provenance: Provenance) -> str:

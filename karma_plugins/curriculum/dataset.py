@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 
 from karma_plugins import tables
-from karma_plugins.contracts import Verdicts
 from karma_plugins.curriculum import Curriculum
 from karma_plugins.curriculum.card import Provenance, card, judge_versions
 from karma_plugins.lineage import file_hash
@@ -19,10 +18,10 @@ from karma_plugins.schemas import PAIRS
 TRAIN = Path("data/train.parquet")
 
 
-def provenance(judged: Verdicts, bias: pl.DataFrame, inputs: Iterable[Path]) -> Provenance:
+def provenance(judges: pl.DataFrame, bias: pl.DataFrame, inputs: Iterable[Path]) -> Provenance:
     """What the card says of a dataset's origin: judges with versions, their bias, and the inputs' hashes."""
     hashes = {path.name: file_hash(path) for path in sorted(inputs)}
-    return Provenance(hashes=hashes, judges=judge_versions(judged.judgements, judged.comparisons), bias=bias)
+    return Provenance(hashes=hashes, judges=judge_versions(judges), bias=bias)
 
 
 def write(

@@ -12,21 +12,24 @@ from karma_plugins.curriculum.answers import Floats, Ints
 from karma_plugins.errors import ParamsError
 from karma_plugins.params import CurriculumSection
 
-Part: TypeAlias = Literal["margin", "kinship", "disagreement", "complexity"]
+Part: TypeAlias = Literal["margin", "kinship", "disagreement", "complexity", "likelihood"]
+#: Of these less is harder.
+EASIER = ("margin", "likelihood")
 
 
 def difficulty(parts: Mapping[str, Floats], weights: Mapping[Part, float]) -> Floats:
     """The weighted mean in [0,1] of what makes pairs difficult, of the parts that are known of a pair.
 
-    `parts` holds margin (less is harder), kinship, disagreement and complexity (more is harder), NaN =
-    unknown. Each is spread over [0,1] from the least to the greatest value among these pairs; a part that all
-    pairs share counts 0. Raises ParamsError where nothing that is weighed is known of some pair.
+    `parts` holds margin and likelihood under the model to be trained (less is harder), kinship, disagreement
+    and complexity (more is harder), NaN = unknown. Each is spread over [0,1] from the least to the greatest
+    value among these pairs; a part that all pairs share counts 0. Raises ParamsError where nothing that is
+    weighed is known of some pair.
     """
     weighed = {name: weight for name, weight in sorted(weights.items()) if weight > 0}
     total = np.zeros(len(parts["margin"]))
     known = np.zeros(len(total))
     for name, weight in weighed.items():
-        level = _spread(-parts[name] if name == "margin" else parts[name])
+        level = _spread(-parts[name] if name in EASIER else parts[name])
         there = ~np.isnan(level)
         total += np.where(there, weight * level, 0.0)
         known += np.where(there, weight, 0.0)

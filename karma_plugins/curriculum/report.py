@@ -11,6 +11,9 @@ import polars as pl
 from karma_plugins.curriculum.answers import Answers
 from karma_plugins.texts import filters
 
+#: Of fewer pairs nothing is said about their order.
+LEAST_TO_REMARK = 20
+
 
 def report(pairs: pl.DataFrame, answers: Answers, dropped: Counter[str]) -> dict[str, Any]:
     """Counts of prompts, answers and pairs, what was dropped by reason, and distributions of table pairs."""
@@ -24,8 +27,27 @@ def report(pairs: pl.DataFrame, answers: Answers, dropped: Counter[str]) -> dict
             "same_model": int((pairs["chosen_model"] == pairs["rejected_model"]).sum()),
         },
         **_distributions(pairs),
+        "same_difficulty": same_difficulty(pairs),
         "texts": filters.counted(pairs),
     }
+
+
+def same_difficulty(pairs: pl.DataFrame) -> int:
+    """How many pairs share the commonest difficulty: among them, order is chance."""
+    level = pairs["difficulty"].round(9)
+    return int(level.value_counts(sort=True)["count"][0]) if pairs.height else 0
+
+
+def chance_order(pairs: pl.DataFrame) -> str | None:
+    """A sentence where most pairs are equally difficult; null where they are not."""
+    same = same_difficulty(pairs)
+    if pairs.height < LEAST_TO_REMARK or 2 * same <= pairs.height:
+        return None
+    return (
+        f"{same} of {pairs.height} pairs are equally difficult, so that their order is chance. "
+        f"Add a judge that "
+        "scores answers, or weigh other parts in curriculum.difficulty."
+    )
 
 
 def _distributions(pairs: pl.DataFrame) -> dict[str, Any]:
@@ -68,13 +90,15 @@ def why_empty(answers: Answers, dropped: Counter[str]) -> str:
 def _cure(reason: str) -> str:
     """What to loosen when a rule dropped most."""
     cures = {
-        "judged by different judges": "Have the same judges judge all answers, or set judge.missing.",
+        "judged by different judges": "Have the same judges judge all answers, or set jury.missing.",
         "tie": "Add a judge that tells answers apart, or sample more answers.",
         "empty answer": "Look at the answers of table responses.",
         "equal answers": "Raise the temperature, or sample more answers.",
         "below margin": "Lower curriculum.margin.",
         "disagreement unknown": "Set curriculum.margin_in_disagreements to 0, or add a second judge.",
         "below margin_in_disagreements": "Lower curriculum.margin_in_disagreements.",
+        "likelihood unknown": "Have the judge of curriculum.likelihood score all answers.",
+        "unlikely answer": "Raise curriculum.likelier.",
         "near-duplicate answers": "Raise curriculum.similarity.",
     }
     plugin = reason.split(": ")[0]

@@ -1,4 +1,4 @@
-"""The preference dataset in other layouts, one a module; each takes table `pairs` and writes files."""
+"""The preference data in other layouts: what exporters share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from karma_plugins.errors import TableError
 
 def fresh(path: Path) -> Path:
     """The path, where nothing lies yet or an empty folder; TableError otherwise: nothing is overwritten."""
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise TableError(f"{path}: there is something already. Name another place, or remove it first.")
     return path

@@ -1,1 +1,6 @@
-"""Recorded answers, verdicts and scores of others, brought into the folder that the stages read."""
+"""Readers of data sets of others; authors of importers use a folder to fill, and pairs to add."""
+
+from karma_plugins.importers.preference_pairs import Pair, add_pair, finished
+from karma_plugins.importers.recorded_folder import RecordedFolder
+
+__all__ = ["Pair", "RecordedFolder", "add_pair", "finished"]

@@ -6,15 +6,16 @@ Answers to one prompt are not independent, so every interval (95%) treats the pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins.contracts import Verdicts
+from karma_plugins.judging import yardsticks
+from karma_plugins.judging.agreement import opinions, preferences
 from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
 from karma_plugins.judging.nepotism import Favour
 from karma_plugins.schemas import BIAS
@@ -40,19 +41,32 @@ class Habit:
 
 def report(
     votes: Ballot,
-    said: Verdicts,
+    tally: pl.DataFrame,
     settled: Mapping[str, pl.DataFrame],
     rewards: pl.DataFrame,
     favours: Iterable[Favour],
+    *,
+    by_pairs: Iterable[str],
+    aligned: bool,
 ) -> pl.DataFrame:
     """Table `bias`.
 
-    `votes` are the scores as the judges gave them, `settled` each judge's settled pairs, `favours` what
-    nepotism was measured before and after its correction.
+    `votes` are the scores as the judges gave them, `tally` counts the judges' words (columns judge, status,
+    reason, count), `settled` holds each judge's settled pairs, `favours` what nepotism was before and after
+    its correction. `by_pairs` are the judges that speak by their pairs; `aligned` says whether scores are
+    aligned within the prompt.
     """
-    habits = [*unspoken(said), *agreement(votes, settled)]
+    speaking = {name: settled[name] for name in by_pairs}
+    unlike = yardsticks.apart(votes, speaking, aligned=aligned)
+    habits = [*unspoken(tally), *agreement(votes, settled, unlike), *opposite_orders(votes, settled)]
+    if unlike:
+        n = rewards.filter(pl.col("n_judges") > 1).height
+        habits.append(Habit("disagreement", None, None, None, n, reason=yardsticks.APART))
     for i, judge in enumerate(votes.judges):
-        habits += _in_contests(judge, votes, _contests(votes, settled[judge], i))
+        if judge in speaking:
+            habits += _in_pairs(judge, votes, settled[judge])
+        else:
+            habits += _in_scores(judge, votes, votes.scores[:, i])
         habits += positions(judge, settled[judge])
         habits.append(length_correlation(judge, votes, votes.scores[:, i]))
     rewarded = votes.answers.select("response_id").join(
@@ -67,21 +81,21 @@ def report(
 
 def metrics(bias: pl.DataFrame) -> dict[str, float]:
     """The report's numbers by name: `bias.<measure>.<judge>` (`reward` for the rewards), `.low`, `.high`."""
-    found: dict[str, float] = {}
-    told = bias.filter((pl.col("measure") != "unspoken") & pl.col("value").is_not_null())
-    for row in told.iter_rows(named=True):
+    numbers: dict[str, float] = {}
+    valued = bias.filter((pl.col("measure") != "unspoken") & pl.col("value").is_not_null())
+    for row in valued.iter_rows(named=True):
         name = ".".join(filter(None, ("bias", row["measure"], row["judge"] or "reward", row["detail"])))
-        found[f"{name}.value"] = row["value"]
-        found |= {f"{name}.{end}": row[end] for end in ("low", "high") if row[end] is not None}
-    return found
+        numbers[f"{name}.value"] = row["value"]
+        numbers |= {f"{name}.{end}": row[end] for end in ("low", "high") if row[end] is not None}
+    return numbers
 
 
-def unspoken(said: Verdicts) -> list[Habit]:
+def unspoken(tally: pl.DataFrame) -> list[Habit]:
     """Share of each judge's verdicts that are none, by reason up to its first colon."""
     kind = pl.col("reason").str.split(": ").list.first()
-    both = pl.concat([t.select("judge", "status", kind) for t in (said.judgements, said.comparisons)])
-    asked = dict(both["judge"].value_counts().iter_rows())
-    counts = both.filter(~pl.col("status").is_in(["ok", "tie"])).group_by("judge", "reason").len()
+    asked = dict(tally.group_by("judge").agg(pl.col("count").sum()).iter_rows())
+    none = tally.filter(~pl.col("status").is_in(["ok", "tie"]))
+    counts = none.group_by("judge", kind).agg(pl.col("count").sum())
     return [
         Habit("unspoken", judge, reason, count / asked[judge], asked[judge])
         for judge, reason, count in counts.sort("judge", "reason").iter_rows()
@@ -122,14 +136,19 @@ def length_correlation(judge: str | None, votes: Ballot, scores: Array) -> Habit
     )
 
 
-def agreement(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
-    """Krippendorff's alpha of all scores and of each two judges', Cohen's kappa of their settled pairs."""
+def agreement(
+    votes: Ballot, settled: Mapping[str, pl.DataFrame], unlike: Set[tuple[str, str]] = frozenset()
+) -> list[Habit]:
+    """Krippendorff's alpha of all scores and of each two judges', Cohen's kappa of their settled pairs.
+
+    `unlike` are the pairs of judges whose scores are on different scales: no alpha then.
+    """
     habits = []
     if len(votes.judges) > 2:
-        habits.append(_alpha(None, None, votes.scores))
+        habits.append(_alpha(None, None, votes.scores, unlike=bool(unlike)))
     for i, j in combinations(range(len(votes.judges)), 2):
         one, other = votes.judges[i], votes.judges[j]
-        habits.append(_alpha(one, other, votes.scores[:, [i, j]]))
+        habits.append(_alpha(one, other, votes.scores[:, [i, j]], unlike=(one, other) in unlike))
         shared = settled[one].join(settled[other], on=["prompt_id", "response_a", "response_b"])
         if shared.height:
             sides = (np.sign(shared[name].to_numpy() - 0.5) for name in ("p", "p_right"))
@@ -139,72 +158,103 @@ def agreement(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]
     return habits
 
 
-def _alpha(one: str | None, other: str | None, scores: Array) -> Habit:
+def opposite_orders(votes: Ballot, settled: Mapping[str, pl.DataFrame]) -> list[Habit]:
+    """How often two judges, one of which compares, prefer opposite answers, such as a label and a score."""
+    habits = []
+    for one, other in combinations(opinions(votes, settled), 2):
+        if not (one.compares or other.compares):
+            continue
+        prompt, p, q = preferences(one, other, votes)
+        decided = (p != 0.5) & (q != 0.5)
+        opposite = ((p > 0.5) != (q > 0.5))[decided]
+        habit = _share("opposite_order", one.judge, opposite, prompt[decided], fair=0.0)
+        habits.append(replace(habit, detail=other.judge))
+    return habits
+
+
+def _alpha(one: str | None, other: str | None, scores: Array, *, unlike: bool) -> Habit:
     value, n = krippendorff_alpha(scores)
+    if unlike:
+        return Habit("krippendorff_alpha", one, other, None, n, reason=yardsticks.APART)
     reason = "no answer has two scores, or all scores are equal" if value is None else None
     return Habit("krippendorff_alpha", one, other, value, n, reason=reason)
 
 
 def _share(measure: str, judge: str, hits: Bools, prompt: Codes, fair: float | None = None) -> Habit:
-    """A share with its interval: Wilson's, on as many independent cases as the prompts are worth."""
-    if not len(hits):
-        return Habit(measure, judge, None, None, 0, fair=fair, reason="nothing to measure it on")
-    value = int(hits.sum()) / len(hits)
-    return Habit(measure, judge, None, value, len(hits), *wilson(value, _worth(hits, prompt)), fair)
+    """A share of cases, each of a prompt, with its interval."""
+    return _counted(measure, judge, np.bincount(prompt, hits), np.bincount(prompt), fair)
 
 
-@dataclass(frozen=True)
-class _Contests:
-    """Answers against each other: number of the prompt, rows of the two, p = probability that a is better."""
+def _counted(
+    measure: str,
+    judge: str,
+    hits: Array | Codes,
+    cases: Codes,
+    fair: float | None = None,
+    reason: str | None = None,
+) -> Habit:
+    """A share with Wilson's interval, on as many cases as the prompts are worth; counts are by prompt."""
+    n = int(cases.sum())
+    if not n:
+        return Habit(measure, judge, None, None, 0, fair=fair, reason=reason or "nothing to measure it on")
+    value = float(hits.sum()) / n
+    return Habit(measure, judge, None, value, n, *wilson(value, _worth(hits, cases)), fair)
 
-    prompt: Codes
-    a: Codes
-    b: Codes
-    p: Array
 
-
-def _in_contests(judge: str, votes: Ballot, contests: _Contests) -> list[Habit]:
-    """Ties, and how often the longer answer wins where there is a longer one and a winner."""
-    length = votes.answers["length"].fill_null(0).to_numpy()
-    a, b, p = length[contests.a], length[contests.b], contests.p
+def _in_pairs(judge: str, votes: Ballot, settled: pl.DataFrame) -> list[Habit]:
+    """Ties among all pairs that the judge settled; how often the longer wins in those of two answers of the
+    pool, where there is a longer one and a winner: how long an answer from outside is, nobody knows here.
+    """
+    row = votes.answers.select("response_id", "length").with_row_index("row")
+    pairs = settled.select("prompt_id", "response_a", "response_b", "p")
+    inside = pairs.join(row, left_on="response_a", right_on="response_id").join(
+        row, left_on="response_b", right_on="response_id", suffix="_b"
+    )
+    prompt = (
+        pairs["prompt_id"].rank("dense").cast(pl.Int64).to_numpy() if pairs.height else np.zeros(0, np.int64)
+    )
+    place = votes.prompt[inside["row"].to_numpy()]
+    a, b, p = (inside[name].fill_null(0).to_numpy() for name in ("length", "length_b", "p"))
     decided = (p != 0.5) & (a != b)
-    longer = ((p > 0.5) == (a > b))[decided]
+    longer, cases = ((p > 0.5) == (a > b))[decided], place[decided]
+    reason = None if inside.height else "all its pairs are with answers from outside the pool"
     return [
-        _share("ties", judge, p == 0.5, contests.prompt),
-        _share("longer_wins", judge, longer, contests.prompt[decided], fair=0.5),
+        _share("ties", judge, pairs["p"].to_numpy() == 0.5, prompt),
+        _counted("longer_wins", judge, np.bincount(cases, longer), np.bincount(cases), 0.5, reason),
     ]
 
 
-def _contests(votes: Ballot, settled: pl.DataFrame, judge: int) -> _Contests:
-    """The pairs that a judge settled, or all that it scored: as scores, or most often against outsiders."""
-    row = votes.answers.select("response_id").with_row_index("row")
-    pairs = settled.join(row, left_on="response_a", right_on="response_id").join(
-        row, left_on="response_b", right_on="response_id", suffix="_b"
-    )
-    if pairs.height and 2 * pairs.height >= settled.height:
-        pairs = pairs.sort("row", "row_b")
-        a, b = (pairs[name].cast(pl.Int64).to_numpy() for name in ("row", "row_b"))
-        return _Contests(votes.prompt[a], a, b, pairs["p"].to_numpy())
-    scored = np.flatnonzero(~np.isnan(votes.scores[:, judge]))
-    prompt, scores = votes.prompt[scored], votes.scores[scored, judge]
-    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+def _in_scores(judge: str, votes: Ballot, scores: Array) -> list[Habit]:
+    """The same in all pairs of answers to one prompt that the judge scored."""
+    scored = np.flatnonzero(~np.isnan(scores))
+    prompt, score = votes.prompt[scored], scores[scored]
+    length = votes.answers["length"].fill_null(0).to_numpy()[scored]
+    size = len(np.bincount(votes.prompt))
+    ties, pairs, longer, decided = (np.zeros(size) for _ in range(4))
     for apart in range(1, int(np.bincount(prompt).max(initial=1))):
         first = np.flatnonzero(prompt[:-apart] == prompt[apart:])
-        firsts.append(first)
-        seconds.append(first + apart)
-    a, b = np.concatenate(firsts), np.concatenate(seconds)
-    return _Contests(prompt[a], scored[a], scored[b], (np.sign(scores[a] - scores[b]) + 1) / 2)
+        second, here = first + apart, prompt[first]
+        tie = score[first] == score[second]
+        clear = ~tie & (length[first] != length[second])
+        won = (score[first] > score[second]) == (length[first] > length[second])
+        for counts, hits in ((pairs, None), (ties, tie), (decided, clear), (longer, clear & won)):
+            counts += np.bincount(here, hits, size)
+    whole = pairs.astype(np.int64), decided.astype(np.int64)
+    return [
+        _counted("ties", judge, ties, whole[0]),
+        _counted("longer_wins", judge, longer, whole[1], fair=0.5),
+    ]
 
 
-def _worth(hits: Bools, prompt: Codes) -> float:
-    """How many independent cases the hits are worth, given how they differ between prompts."""
-    prompts = int(np.count_nonzero(np.bincount(prompt)))
-    value = int(hits.sum()) / len(hits)
+def _worth(hits: Array | Codes, cases: Codes) -> float:
+    """How many independent cases the hits (by prompt) are worth, given how they differ between prompts."""
+    prompts, n = int(np.count_nonzero(cases)), int(cases.sum())
+    value = float(hits.sum()) / n
     if value in (0.0, 1.0):
         return float(prompts)
-    off = np.bincount(prompt, hits - value)
-    variance = prompts / max(prompts - 1, 1) * float((off * off).sum()) / len(hits) ** 2
-    return min(float(len(hits)), value * (1 - value) / variance) if variance > 0 else float(len(hits))
+    off = hits - value * cases
+    variance = prompts / max(prompts - 1, 1) * float((off * off).sum()) / n**2
+    return min(float(n), value * (1 - value) / variance) if variance > 0 else float(n)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:

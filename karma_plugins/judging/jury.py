@@ -6,7 +6,7 @@ votes give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from karma_plugins.params import JudgeSection
+from karma_plugins.params import JurySection
 from karma_plugins.schemas import REWARDS
 
 Array = NDArray[np.float64]
@@ -39,26 +39,24 @@ class Ballot:
 
 def ballot(
     answers: pl.DataFrame,
-    judgements: pl.DataFrame,
+    scored: Mapping[str, pl.DataFrame],
     settled: Mapping[str, pl.DataFrame],
-    judges: Sequence[str],
-    settings: JudgeSection,
+    settings: JurySection,
 ) -> Ballot:
     """Gather every judge's scores, aligned within the prompt as `settings.align` says.
 
-    A judge that scored any answer speaks by its scores, any other by its settled pairs.
+    `answers` are sorted by prompt_id and response_id; `scored` and `settled` hold each judge's scores
+    (columns response_id, score) and settled pairs. A judge that scored any answer speaks by its scores, any
+    other by its pairs.
     """
-    rows = answers.select(
-        "prompt_id", "response_id", "model", length=pl.col("text").str.len_chars().cast(pl.Int64)
-    ).sort("prompt_id", "response_id")
+    rows = answers.select("prompt_id", "response_id", "model", "length")
     prompt = rows["prompt_id"].rle_id().cast(pl.Int64).to_numpy()
-    names = tuple(sorted(judges))
+    names = tuple(sorted(scored))
     from_pairs = win_share if settings.comparisons == "win-share" else bradley_terry
     columns = []
     for name in names:
-        found = judgements.filter((pl.col("judge") == name) & (pl.col("status") == "ok"))
-        found = from_pairs(settled[name]) if found.is_empty() else found.select("response_id", "score")
-        joined = rows.select("response_id").join(found, on="response_id", how="left", maintain_order="left")
+        given = from_pairs(settled[name]) if scored[name].is_empty() else scored[name]
+        joined = rows.select("response_id").join(given, on="response_id", how="left", maintain_order="left")
         columns.append(_aligned(joined["score"].fill_null(np.nan).to_numpy(), prompt, settings.align))
     return Ballot(rows, prompt, names, np.column_stack(columns))
 
@@ -116,7 +114,7 @@ def _spread(scores: Array) -> Array:
 # --- from comparisons to scores -----------------------------------------------------------------------------
 
 
-def settle(comparisons: pl.DataFrame) -> pl.DataFrame:
+def settle(comparisons: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
     """The pairs that a judge settled, a row each: prompt_id, response_a < response_b, p_ab, p_ba, p.
 
     p_ab and p_ba are the probabilities that response_a is better, shown first and shown second (null if never
@@ -125,7 +123,8 @@ def settle(comparisons: pl.DataFrame) -> pl.DataFrame:
     swap = pl.col("response_a") > pl.col("response_b")
     other = pl.when(pl.col("order") == "ab").then(pl.lit("ba")).otherwise(pl.lit("ab"))
     return (
-        comparisons.select(
+        comparisons.lazy()
+        .select(
             "prompt_id",
             response_a=pl.min_horizontal("response_a", "response_b"),
             response_b=pl.max_horizontal("response_a", "response_b"),
@@ -143,6 +142,7 @@ def settle(comparisons: pl.DataFrame) -> pl.DataFrame:
         .drop("spoken")
         .with_columns(p=pl.mean_horizontal("p_ab", "p_ba"))
         .sort("prompt_id", "response_a", "response_b")
+        .collect()
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,15 @@ from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import quoted
 from karma_plugins.judging.templates import Form
 from karma_plugins.requesting.spending import Limits, Usage, at_most, expected
+from karma_plugins.texts.references import accepted
 
 CASE = "case"
 FENCE = "```"
+#: One block of thoughts that a reply may open with; where the chat template opened it, it is only closed.
+#: In what is judged these marks are broken (see `quotation`), so no answer can open or close one.
+THINKING = re.compile(
+    r"\A(?:<think>)?(?:(?!</?think>).)*</think>|\A(?:\[THINK\])?(?:(?!\[/?THINK\]).)*\[/THINK\]", re.DOTALL
+)
 
 
 class LlmOptions(Options):
@@ -79,11 +86,11 @@ def judged(
         replies = _ask_endpoint(model.source, list(once.values()), options, schema)
     else:
         replies = _ask_weights(model, list(once.values()), options)
-    found = {
+    verdicts = {
         case: _mean(replies[i * options.samples : (i + 1) * options.samples], case, schema, read)
         for i, case in enumerate(once)
     }
-    return [found[question.case] for question in questions]
+    return [verdicts[question.case] for question in questions]
 
 
 def usage(questions: Iterable[Question], times: int, options: LlmOptions) -> Expected | None:
@@ -117,31 +124,32 @@ def _mean(
 def reply_object(reply: Completion, case: str, keys: Sequence[str]) -> Mapping[str, Any]:
     """The one JSON object that a whole reply must be, with exactly these keys and its question's case number.
 
-    Raises UnreadableError. A reply that repeats an answer can't pass: no answer holds its own case number.
+    It may open with one block of thoughts. Raises UnreadableError. A reply that repeats an answer can't pass:
+    no answer holds its own case number.
     """
     if reply.text is None:
         raise UnreadableError(reply.error or "no reply")
     if reply.finish_reason == "length":
         raise UnreadableError("the reply was cut off")
-    text = reply.text.strip()
+    text = THINKING.sub("", reply.text.strip(), count=1).strip()
     if text.startswith(FENCE) and text.endswith(FENCE) and len(text) > 2 * len(FENCE):
         text = text[len(FENCE) : -len(FENCE)].removeprefix("json").strip()
     if not text:
         raise UnreadableError("the reply is empty")
     try:
-        found = json.loads(text, object_pairs_hook=_without_repeats)
+        verdict = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
         raise UnreadableError("the reply is not one JSON object") from None
-    if not isinstance(found, dict):
+    if not isinstance(verdict, dict):
         raise UnreadableError("the reply is not one JSON object")
-    if found.get(CASE) != case:
+    if verdict.get(CASE) != case:
         raise UnreadableError("the reply does not carry its case number")
     for key in keys:
-        if key not in found:
+        if key not in verdict:
             raise UnreadableError(f"the reply lacks '{key}'")
-    if len(found) > len(keys):
+    if len(verdict) > len(keys):
         raise UnreadableError("the reply holds more than was asked for")
-    return found
+    return verdict
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,7 +171,9 @@ def conversation(answer: Answer) -> str:
 
 def reference(answer: Answer, case: str) -> str:
     """The known answer, quoted; empty where there is none."""
-    return "" if not answer.reference else quoted("KNOWN CORRECT ANSWER", answer.reference, case)
+    if not answer.reference:
+        return ""
+    return quoted("KNOWN CORRECT ANSWER", "\nor\n".join(accepted(answer.reference)), case)
 
 
 def reads(form: Form, options: LlmOptions) -> list[Path]:

@@ -55,17 +55,17 @@ def closeness(votes: Ballot, kinship: pl.DataFrame | None, kin_to: Mapping[str, 
     known = {} if kinship is None else _overall(kinship)
     models = votes.answers["model"]
     names = sorted({*models.unique(), *(name for pair in known for name in pair)})
-    found = np.full(votes.scores.shape, np.nan)
+    near_to = np.full(votes.scores.shape, np.nan)
     for j, judge in enumerate(votes.judges):
         if judge not in kin_to:
             continue
         relative = kin_to[judge]
         if relative not in names:
             hint = did_you_mean(relative, names)
-            raise ParamsError(f"judge.judges.{judge}.kin_to: no candidate is called '{relative}'.{hint}")
+            raise ParamsError(f"jury.kin_to.{judge}: no candidate is called '{relative}'.{hint}")
         near = {m: known.get((min(m, relative), max(m, relative))) for m in names} | {relative: 1.0}
-        found[:, j] = models.replace_strict(near, return_dtype=pl.Float64).fill_null(np.nan).to_numpy()
-    return found
+        near_to[:, j] = models.replace_strict(near, return_dtype=pl.Float64).fill_null(np.nan).to_numpy()
+    return near_to
 
 
 def _overall(kinship: pl.DataFrame) -> dict[tuple[str, str], float]:
@@ -93,18 +93,18 @@ def favours(votes: Ballot, near: Array, kin_to: Mapping[str, str], measure: str 
     y = votes.scores[answer, judge] / spread[judge]
     x = np.column_stack([np.where(judge == j, near[answer, j], 0.0) for j in seats])
     swept = _swept(np.column_stack([y, x]), answer, votes.prompt[answer] * len(votes.judges) + judge)
-    told = [k for k in range(len(seats)) if float((swept[:, 1 + k] ** 2).sum()) > 1e-9]
+    identified = [k for k in range(len(seats)) if float((swept[:, 1 + k] ** 2).sum()) > 1e-9]
     model = votes.answers["model"].rank("dense").cast(pl.Int64).to_numpy()[answer]
-    fit = _least_squares(swept[:, 0], swept[:, [1 + k for k in told]], votes.prompt[answer], model)
-    found = []
+    fit = _least_squares(swept[:, 0], swept[:, [1 + k for k in identified]], votes.prompt[answer], model)
+    measured = []
     for k, j in enumerate(seats):
         name = votes.judges[j]
         favour = Favour(measure, name, kin_to[name], None, None, None, int((judge == j).sum()), UNTOLD)
-        if fit is not None and k in told:
-            value, half = (float(numbers[told.index(k)] * spread[j]) for numbers in fit)
+        if fit is not None and k in identified:
+            value, half = (float(numbers[identified.index(k)] * spread[j]) for numbers in fit)
             favour = replace(favour, value=value, low=value - half, high=value + half, reason=None)
-        found.append(favour)
-    return found
+        measured.append(favour)
+    return measured
 
 
 def corrected(votes: Ballot, near: Array, measured: list[Favour]) -> Ballot:

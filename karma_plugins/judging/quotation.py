@@ -22,7 +22,7 @@ BREAK = "\u200b"
 
 def disarmed(text: str) -> str:
     """The text with every control token broken by an invisible space, so that it is read as text."""
-    return CONTROL.sub(lambda found: found[0][0] + BREAK + found[0][1:], text)
+    return CONTROL.sub(lambda token: token[0][0] + BREAK + token[0][1:], text)
 
 
 def case_number(*texts: str) -> str:

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from karma_plugins import schemas
 from karma_plugins.contracts import Evidence, KinshipMetric, Model
 from karma_plugins.errors import PluginError, did_you_mean
+from karma_plugins.families import families, sentences
 from karma_plugins.kinship.clustering import cluster
 from karma_plugins.registry import Bound
+
+__all__ = ["families", "kinship", "points", "sentences", "summary"]
 
 #: Kinship may miss [0,1] by so much rounding.
 ROUNDING = 1e-9
@@ -26,13 +29,14 @@ def kinship(
     *,
     primary: str,
     responses: pl.DataFrame | None = None,
+    prompts: pl.DataFrame | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Measure all pairs of models by all metrics; gives table `kinship`.
 
-    `scores`, `items` and `responses` may speak of other models too. `primary` is the name of the metric that
-    judge and curriculum act on. Raises PluginError where a metric breaks its contract, where a blend asks for
-    a metric that is not among `metrics`, or for itself.
+    `scores`, `items` and `responses` may speak of other models too; `prompts` tell the answers' competencies.
+    `primary` is the name of the metric that judge and curriculum act on. Raises PluginError where a metric
+    breaks its contract, where a blend asks for a metric that is not among `metrics`, or for itself.
     """
     by_name = {bound.name: bound for bound in metrics}
     if primary not in by_name:
@@ -65,6 +69,7 @@ def kinship(
         responses=None if responses is None else _of(responses, names, schemas.RESPONSES),
         seed=seed,
         measure=measure,
+        prompts=prompts,
     )
     parts = [measure(name).with_columns(primary=pl.lit(name == primary)) for name in sorted(by_name)]
     table = pl.concat([schemas.KINSHIP.empty(), *parts])

@@ -55,6 +55,7 @@ def rows(
     low: Floats | None = None,
     high: Floats | None = None,
     n_items: Ints | None = None,
+    consistency: Floats | None = None,
     missing: Sequence[str | None] | None = None,
 ) -> pl.DataFrame:
     """The rows of one competency (null = overall).
@@ -80,6 +81,7 @@ def rows(
         "kinship": value,
         "raw": raw,
         "n_items": n_items,
+        "consistency": None if consistency is None else np.where(unknown, np.nan, consistency),
         "missing": missing,
         "reason": [why if no else None for why, no in zip(reason, unknown.tolist(), strict=True)],
         **interval,

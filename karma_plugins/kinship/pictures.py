@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from karma_plugins.families import members
 from karma_plugins.kinship.clustering import cluster
 from karma_plugins.runtime.canvas import BLUE, GREY, blank, plain
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
 #: Above this number of models a cell has no room for its number.
 NUMBERED_MODELS = 16
+FAMILY_COLOURS = ("#2563a8", "#d9731a", "#2f8f4e", "#a0309a", "#b0272d", "#5b4bb5", "#8a6d1f", "#148a8a")
 
 
 def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Figure:
     """Kinship of every two models by the primary metric, overall or in a competency, under its dendrogram.
 
-    Models stand in the order of the dendrogram (`clustering.cluster`). A model with itself is drawn blank, a
-    null is grey. Without a pair, as of a single model, there is only a title that says so.
+    Models stand in the order of the dendrogram (`clustering.cluster`); names of one family (`families`) have
+    one colour, black where a model is alone. A model with itself is drawn blank, a null is grey. Without a
+    pair, as of a single model, there is only a title that says so.
     """
     wanted = pl.col("primary") & pl.col("competency").eq_missing(pl.lit(competency, pl.String))
     rows = kinship.filter(wanted)
@@ -39,6 +42,9 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     colours.set_label("kinship")
     axes.set_xticks(range(len(found.models)), found.models, rotation=60, ha="right")
     axes.set_yticks(range(len(found.models)), found.models)
+    colour_of = _family_colours(rows)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_color(colour_of.get(label.get_text(), "black"))
     if len(found.models) <= NUMBERED_MODELS:
         for row, values in enumerate(found.kinship.tolist()):
             for column, value in enumerate(values):
@@ -55,6 +61,18 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     metrics = ", ".join([*rows["metric"].unique().sort(), *([competency] if competency else [])])
     axes.set_title(f"Kinship ({metrics})")
     return figure
+
+
+def _family_colours(rows: pl.DataFrame) -> dict[str, str]:
+    """A colour for the name of each model that has kin; none where all are one family, or overall is not
+    shown.
+    """
+    if rows["competency"].null_count() < rows.height:
+        return {}
+    groups = [group for group in members(rows) if len(group) > 1]
+    if len(groups) == 1 and len(groups[0]) == len({*rows["model_a"], *rows["model_b"]}):
+        return {}
+    return {name: FAMILY_COLOURS[i % len(FAMILY_COLOURS)] for i, group in enumerate(groups) for name in group}
 
 
 def _image(axes: Axes, cells: list[list[float]]) -> AxesImage:

@@ -6,27 +6,27 @@ import hashlib
 import json
 import os
 import posixpath
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
-from karma_plugins.lineage.hashing import LineageError, dvc_hash, open_repo, project_root, workspace_root
+from karma_plugins.lineage.git import git
+from karma_plugins.lineage.hashing import LineageError, project_root, workspace_root
+from karma_plugins.lineage.held import WRITTEN_BY_DVC, AtCommit
+from karma_plugins.lineage.settings import ANY, Settings
 
-#: What a run of the pipeline rewrites by itself, so that a change in it is no change made by a person.
-WRITTEN_BY_DVC: Final = ("**/dvc.lock", "**/.gitignore")
-#: Files beside dvc.yaml that decide results; of params.yaml the values do.
-DECIDING: Final = ("dvc.yaml", "karma.lock.json")
+PARAMS: Final = "params.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """What decides a pipeline's results and is known when it starts.
 
-    `state` digests dvc.yaml, karma.lock.json, the values in params.yaml (without section `tracking`, which
-    decides no result) and every dependency that no stage makes; `params` is params.yaml with flat keys
-    (`judge.list`); `changed` holds the keys that differ from the last commit.
+    `state` digests what its stages are told to do, the values in params.yaml and every file and dependency
+    that no stage makes; at a clean commit it is decided by the commit alone. `params` are those of
+    params.yaml with flat keys (`judge.list`), and of other params files with the file before them
+    (`conf.json:lr`); `changed` holds the keys of params.yaml that differ from the last commit.
     """
 
     state: str
@@ -43,48 +43,40 @@ class Commit:
     dirty: bool
 
 
-def pipeline(folder: Path) -> Pipeline:
-    """The state of the pipeline whose dvc.yaml lies in `folder` (in an experiment: of its temporary copy)."""
-    folder = folder.resolve()
-    deciding = {name: folder / name for name in DECIDING}
-    if deciding["dvc.yaml"].is_file():
-        deciding |= _sources(folder)
-    hashes = {name: dvc_hash(path) for name, path in deciding.items() if path.exists()}
-    params_file = folder / "params.yaml"
-    params = read_params(params_file.read_text(encoding="utf-8") if params_file.is_file() else "")
-    before = read_params(git(folder, "show", "HEAD:./params.yaml"), "params.yaml of HEAD")
-    return described(os.path.relpath(folder, workspace_root(folder)), hashes, params, before)
+def pipeline(folder: Path, settings: Settings = ANY) -> Pipeline:
+    """The state of the pipeline in `folder` as it starts now (in an experiment: of its temporary copy)."""
+    from karma_plugins.lineage.reading import starting
+
+    return starting(folder.resolve(), settings)[0]
 
 
 def described(
-    folder: str, hashes: Mapping[str, str], params: Mapping[str, Any], before: Mapping[str, Any]
+    folder: str,
+    definitions: Any,
+    sources: Mapping[str, str],
+    params: Mapping[str, Any],
+    before: Mapping[str, Any],
+    settings: Settings = ANY,
 ) -> Pipeline:
-    """The state made of params and of the hashes of what decides it, by their paths as seen from `folder`."""
-    hashes = {posixpath.normpath(posixpath.join(folder, name)): md5 for name, md5 in hashes.items()}
-    values = {key: value for key, value in params.items() if not key.startswith("tracking.")}
-    told = json.dumps([sorted(hashes.items()), sorted(values.items())], default=str)
+    """The state made of what stages do, of what they read that no stage makes, and of params."""
+    aside = tuple(f"{section}." for section in settings.aside)
+    values = {key: value for key, value in params.items() if not key.startswith(aside)}
+    parts = [folder, definitions, sorted(sources.items()), sorted(values.items())]
+    digest = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
     changed = tuple(
         sorted(key for key in params.keys() | before.keys() if params.get(key) != before.get(key))
     )
-    return Pipeline(hashlib.sha256(told.encode()).hexdigest(), params, changed if before else ())
+    return Pipeline(digest, params, changed if before else ())
 
 
-def _sources(folder: Path) -> dict[str, Path]:
-    """Params files and dependencies of the folder's stages that no stage of the repository makes."""
-    index = open_repo(folder).index
-    stages = [stage for stage in index.stages if Path(stage.path).parent == folder]
-    made = [Path(out.fs_path) for stage in index.stages if stage.cmd for out in stage.outs]
-    found = {}
-    for dep in (dep for stage in stages for dep in stage.deps if dep.protocol == "local"):
-        path = Path(dep.fs_path)
-        if path != folder / "params.yaml" and not makes(made, path):
-            found[os.path.relpath(path, folder)] = path
-    return found
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; both from the root, in their shortest form."""
+    return folder == "." or path == folder or path.startswith(f"{folder}/")
 
 
-def makes(outs: Iterable[PurePath], path: PurePath) -> bool:
+def makes(outs: Iterable[str], path: str) -> bool:
     """Whether a path is one of the outs, lies in one, or holds one."""
-    return any(path.is_relative_to(out) or out.is_relative_to(path) for out in outs)
+    return any(lies_in(path, out) or lies_in(out, path) for out in outs)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,15 +90,27 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_params(text: str, where: str = "params.yaml") -> dict[str, Any]:
-    """Flat params, read as DVC reads them; LineageError where `text` is no YAML."""
+def read_params(text: str | bytes | None, name: str = PARAMS) -> dict[str, Any]:
+    """Flat params of a YAML file, read as DVC reads them (YAML 1.2: `1e-5` is a number).
+
+    Raises LineageError where it is no YAML, no UTF-8, or names a key twice.
+    """
     from karma_plugins.params import yaml
 
     try:
-        nested = yaml.parse(text, dates=True)
-    except yaml.YamlError as error:
-        raise LineageError(f"{where}: not readable as YAML ({error}).") from error
+        nested = yaml.parse(text.decode() if isinstance(text, bytes) else text or "", dates=True)
+    except (yaml.YamlError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise LineageError(f"{name}: can't be read ({reason[:200]}). Correct that file.") from error
     return flatten(nested) if isinstance(nested, Mapping) else {}
+
+
+def params_before(root: Path, rev: str, path: str) -> dict[str, Any]:
+    """The params of a file in a commit; empty where there is none, or none that can be read."""
+    try:
+        return read_params(AtCommit(root, rev).read(path))
+    except LineageError:
+        return {}
 
 
 def commit(folder: Path) -> Commit | None:
@@ -114,17 +118,12 @@ def commit(folder: Path) -> Commit | None:
     sha = git(folder, "rev-parse", "HEAD").strip()
     if not sha:
         return None
-    excluded = [f":(top,exclude,glob){pattern}" for pattern in WRITTEN_BY_DVC]
+    excluded = [f":(top,exclude,glob)**/{name}" for name in WRITTEN_BY_DVC]
     changes = git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", *excluded)
     branch = git(project_root(folder), "branch", "--show-current").strip()
     return Commit(sha, branch, bool(changes.strip()))
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """What git prints; empty where git says no (no repository, no such file in the commit, no git)."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # DVC works without
-        return ""
-    return asked.stdout if asked.returncode == 0 else ""
+def place(folder: Path) -> str:
+    """A pipeline's folder as seen from the root of its workspace."""
+    return posixpath.normpath(Path(os.path.relpath(folder, workspace_root(folder))).as_posix())

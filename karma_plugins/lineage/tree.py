@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from karma_plugins.lineage.git import git
 from karma_plugins.lineage.graph import Datum, Made, ModelEntry, Origin, StageRun
-from karma_plugins.lineage.pipelines import git
 
 #: Params of one section of a run, above which the text tells their number alone.
 FOLDED: Final = 8
@@ -108,14 +108,23 @@ def _run(run: StageRun) -> str:
 def _details(run: StageRun) -> list[str]:
     plugins = {k.removeprefix("plugin."): v for k, v in sorted(run.params.items()) if k.startswith("plugin.")}
     params = {k: value for k, value in sorted(run.params.items()) if not k.startswith("plugin.")}
-    parts = {key: [*key.split("."), ""][:2] for key in params}
-    of_plugins = {section for section, name in parts.values() if name in plugins}
-    told = [key for key, (section, name) in parts.items() if section not in of_plugins or name in plugins]
-    sections = Counter(parts[key][0] for key in told)
-    shown = [f"{key}={params[key]}" for key in told if sections[parts[key][0]] <= FOLDED]
-    shown += [f"{section}: {count} params" for section, count in sections.items() if count > FOLDED]
+    families = {key[: key.index(f".{name}.")] for key in params for name in plugins if f".{name}." in key}
+    told = [key for key in params if not any(_of_others(key, family, plugins) for family in families)]
+    firsts = {key.partition(".")[0] for key in told}
+    place = 1 if len(firsts) == 1 else 0  # all of them are of the stage's own section
+    section = {key: [*key.split("."), ""][place] for key in told}
+    sections = Counter(section.values())
+    shown = [f"{key}={params[key]}" for key in told if sections[section[key]] <= FOLDED]
+    shown += [f"{name}: {count} params" for name, count in sections.items() if count > FOLDED]
     lines = {"plugins": ", ".join(plugins.values()), "params": ", ".join(shown)}
     return [f"{name}: {values}" for name, values in lines.items() if values]
+
+
+def _of_others(key: str, family: str, plugins: Mapping[str, str]) -> bool:
+    """Whether a param is an option of a plugin beside the ones that were used."""
+    start = f"{family}." if family else ""
+    rest = key.removeprefix(start)
+    return key.startswith(start) and "." in rest and rest.partition(".")[0] not in plugins
 
 
 def as_json(lineage: Lineage, note: Note) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Whether the bytes on disk are those that dvc.lock claims: every file is read and hashed anew."""
+"""Whether the workspace is as dvc.lock claims: what `dvc status` compares, with every file hashed anew."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from karma_plugins.lineage.hashing import file_hash, folder_hash, open_repo
-from karma_plugins.lineage.locked import LockedData
+from karma_plugins.lineage.hashing import LineageError, file_hash, workspace_root
+from karma_plugins.lineage.listings import cache_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -29,46 +29,128 @@ class Difference:
         return f"{self.kind}: {self.where}: {self.found}"
 
 
-def differences(data: LockedData, workspace: Path) -> list[Difference]:
-    """How a file or folder differs from its claim; of a folder each file, where its listing is in the cache.
+@dataclass(slots=True)
+class Verified:
+    """How many hashes of how many stages were compared, the differences, and what could not be compared."""
 
-    DVC's own memory of hashes is not asked: it takes a file of unchanged time and size as unchanged.
+    hashes: int = 0
+    stages: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def verify(folder: Path) -> Verified:
+    """Compare data, params and commands of all stages and .dvc files with what is claimed of them.
+
+    DVC's own memory of hashes is not asked: it takes a file of unchanged time and size as unchanged. As for
+    `dvc status`, the dependencies of a frozen stage do not count. Raises LineageError outside a repository.
     """
-    here = workspace / data.path
-    if not here.exists():
-        return [Difference(data.path, "missing", "nothing lies there; `dvc checkout` or `dvc pull` it")]
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    root = workspace_root(folder)
+    try:
+        repo = Repo(str(root))
+    except NotDvcRepoError as error:
+        raise LineageError(f"{folder}: not inside a DVC repository. Run `dvc init` at its root.") from error
+    with repo:
+        _forget(repo)
+        verified, seen = Verified(), dict[tuple[str, str], bool]()
+        try:
+            stages = sorted(repo.index.stages, key=lambda stage: str(stage.addressing))
+        except (DvcException, ValueError) as error:
+            raise LineageError(f"DVC can't read the pipeline: {error}. `dvc status` says more.") from error
+        for stage in stages:
+            verified.stages += 1
+            for data in (*(() if stage.frozen else stage.deps), *stage.outs):
+                try:
+                    verified.differences += _of_data(repo, stage, data, seen)
+                except (DvcException, OSError, ImportError, LineageError) as error:
+                    verified.unknown.append(f"{data}: {' '.join(str(error).split())[:200]}")
+            if getattr(stage, "cmd_changed", False):
+                verified.differences.append(
+                    Difference(stage.addressing, "changed", "its command is not the one it ran; `dvc repro`")
+                )
+        verified.hashes = len(seen)
+        verified.differences = sorted(set(verified.differences))
+        return verified
+
+
+def _forget(repo: Repo) -> None:
+    """Have DVC hash every file anew."""
+    from dvc_data.hashfile.state import StateNoop
+
+    for cache in (repo.cache.local, repo.cache.legacy):
+        cache.state = StateNoop()
+
+
+def _of_data(repo: Repo, stage: Any, data: Any, seen: dict[tuple[str, str], bool]) -> Iterator[Difference]:
+    """How a dependency or out differs from its claim."""
+    if data.hash_name == "params":
+        for file, changes in data.status().items():
+            for key, what in changes.items() if isinstance(changes, dict) else [("", changes)]:
+                where = f"{file}:{key}" if key else file
+                yield Difference(where, "changed", f"{what} since {stage.addressing} ran; `dvc repro`")
+        return
+    if not data.hash_info:
+        if data.stage.is_partial_import:
+            return
+        where = str(data) if not stage.cmd else stage.addressing
+        yield Difference(where, "changed", f"it has not run with {data}; `dvc repro`")
+        return
+    if data.hash_name == "dataset" or data.protocol != "local":
+        for what in data.workspace_status().values():
+            yield Difference(
+                str(data.def_path), "changed", f"{what} since {stage.addressing} ran; `dvc repro`"
+            )
+        return
+    claim = (str(data.fs_path), str(data.hash_info.value))
+    if claim not in seen:
+        seen[claim] = True
+        yield from _of_bytes(repo, data)
+
+
+def _of_bytes(repo: Repo, data: Any) -> Iterator[Difference]:
+    """How a file or folder differs from its claim; of a folder each file, where the cache lists it."""
+    here, claim = Path(data.fs_path), data.hash_info
+    where = here.relative_to(repo.root_dir).as_posix() if data.is_in_repo else str(here)
+    if not data.exists:
+        yield Difference(where, "missing", "nothing lies there; `dvc checkout` or `dvc pull` it")
+        return
     if here.is_file():
-        found = file_hash(here)
-        return [] if found == data.md5 else [_changed(data.path, found, data.md5)]
-    repo = open_repo(workspace)
-    files = dict(_files(repo, here))
-    if folder_hash(files) == data.md5:
-        return []
-    listing = Path(repo.cache.local.oid_to_path(data.md5))
+        found = file_hash(here, claim.name)
+        if found != claim.value:
+            yield _changed(where, found, claim.value)
+        return
+    found = data.get_hash().value
+    if found == claim.value:
+        return
+    listing = Path(cache_of(repo, claim.name).oid_to_path(claim.value))
     if not listing.is_file():
-        return [_changed(data.path, folder_hash(files), data.md5)]
+        yield _changed(where, found, claim.value)
+        return
     claimed = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
-    found_files = sorted(claimed.keys() | files.keys())
-    return [
-        d for name in found_files for d in _file(f"{data.path}/{name}", files.get(name), claimed.get(name))
-    ]
+    files = dict(_files(repo, here, claim.name))
+    for name in sorted(claimed.keys() | files.keys()):
+        yield from _of_file(f"{where}/{name}", files.get(name), claimed.get(name))
 
 
-def _file(where: str, found: str | None, claimed: str | None) -> list[Difference]:
+def _of_file(where: str, found: str | None, claimed: str | None) -> Iterator[Difference]:
     if found == claimed:
-        return []
+        return
     if found is None:
-        return [Difference(where, "missing", f"dvc.lock claims {claimed}")]
-    if claimed is None:
-        return [Difference(where, "added", "dvc.lock knows no such file")]
-    return [_changed(where, found, claimed)]
+        yield Difference(where, "missing", f"dvc.lock claims {claimed}")
+    elif claimed is None:
+        yield Difference(where, "added", "dvc.lock knows no such file")
+    else:
+        yield _changed(where, found, claimed)
 
 
 def _changed(where: str, found: str, claimed: str) -> Difference:
     return Difference(where, "changed", f"its hash is {found}, dvc.lock claims {claimed}")
 
 
-def _files(repo: Repo, folder: Path) -> Iterator[tuple[str, str]]:
-    """Every file under a folder that .dvcignore does not hide, with the md5 of its bytes."""
+def _files(repo: Repo, folder: Path, hash_name: str) -> Iterator[tuple[str, str]]:
+    """Every file under a folder that .dvcignore does not hide, with its hash."""
     for path in repo.dvcignore.find(repo.cache.local.fs, str(folder)):
-        yield Path(path).relative_to(folder).as_posix(), file_hash(Path(path))
+        yield Path(path).relative_to(folder).as_posix(), file_hash(Path(path), hash_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from karma_plugins.errors import ModelError
@@ -76,9 +76,9 @@ def check_finite(what: str, named: Iterable[tuple[str, Any]]) -> None:
         )
 
 
-def tensors(model: nn.Module) -> Iterable[tuple[str, Any]]:
+def tensors(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Parameters, and the buffers that are saved with them."""
-    return model.state_dict().items()
+    yield from model.state_dict().items()
 
 
 def count(names: Sequence[str]) -> str:

@@ -5,12 +5,12 @@ the right one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -20,7 +20,7 @@ PARAMS = Path("params.yaml")
 #: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
-DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity"]
+DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity", "likelihood"]
 
 M = TypeVar("M", bound=BaseModel)
 #: Options of the plugins of one kind, by the name that the section calls them.
@@ -103,28 +103,58 @@ class GenerateSection(Section):
 
 
 class JudgeEntry(BaseModel):
-    """One entry of `judge.judges`: its weight, its plugin (its own name if not given), and the plugin's
-    options.
+    """One entry of `judge.judges`: its plugin (its own name if not given), what DVC sees it read, which pairs
+    a pairwise judge is asked about, and the plugin's options.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    weight: float = Field(1.0, ge=0.0, allow_inf_nan=False)
     plugin: str | None = None
-    kin_to: str | None = Field(
-        None, description="the candidate that this judge is or descends from, for nepotism"
+    reads: str | None = Field(
+        None,
+        description="file or folder whose bytes decide its verdicts beside prompts and answers: a model, a "
+        "template, a folder of recorded verdicts; a judge that reads nothing more names the prompts",
     )
+    compare_per_prompt: int | None = Field(
+        4, ge=1, description="most pairs of answers to a prompt that are compared; null: all"
+    )
+    compare_seed: int = Field(0, description="seed of the chance by which pairs are chosen")
+    kin_radius: Fraction = Field(
+        1.0, description="only answers of models at most so far from kin are compared"
+    )
+    both_orders: bool = Field(True, description="each pair is shown in both orders, or in one by chance")
+    shard: int = Field(256, ge=1, description="answers or pairs to a shard: what a kill can lose")
 
     @property
     def options(self) -> dict[str, Any]:
         """What belongs to the plugin."""
         return dict(self.model_extra or {})
 
+    def pairs_of(self, answers: int) -> int:
+        """How many pairs of so many answers to a prompt are compared, where all are of kin models."""
+        pairs = answers * (answers - 1) // 2
+        return pairs if self.compare_per_prompt is None else min(pairs, self.compare_per_prompt)
+
 
 class JudgeSection(Section):
-    """Section `judge`: the jury and how its votes become rewards."""
+    """Section `judge`: who judges; each entry is a run of stage judge of its own."""
 
     judges: dict[str, JudgeEntry] = Field(min_length=1)
+
+
+#: Weights of judges' votes by name; 0: heard and reported, but without a say.
+Weights = dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]
+
+
+class JurySection(Section):
+    """Section `jury`: how the verdicts of all judges become rewards."""
+
+    weights: Weights = Field(
+        default_factory=dict, description="weights of votes by judge; 1 where none is given"
+    )
+    kin_to: dict[str, str] = Field(
+        default_factory=dict, description="by judge, the candidate that it is or descends from, for nepotism"
+    )
     align: Literal["none", "z-score", "rank"] = Field(
         "none", description="scale alignment of judges, within the prompt"
     )
@@ -135,16 +165,25 @@ class JudgeSection(Section):
     comparisons: Literal["win-share", "bradley-terry"] = Field(
         "win-share", description="how comparisons become scores"
     )
-    kin_radius: Fraction = Field(
-        1.0, description="pairwise judges compare answers of models at most so far from kin"
-    )
-    both_orders: bool = Field(
-        True, description="pairwise judges see each pair in both orders, or in one by chance"
-    )
     nepotism_correction: bool = Field(
         False, description="take a judge's measured favour for its kin off its scores"
     )
-    shard: int = Field(256, ge=1, description="answers or pairs to a shard: what a kill can lose")
+
+    def weights_of(self, judges: Sequence[str], *, where: str = "jury") -> dict[str, float]:
+        """The weight of each judge's vote; ParamsError for a name that is no judge's, or if none counts."""
+        for key, named in (("weights", self.weights), ("kin_to", self.kin_to)):
+            for name in sorted(set(named) - set(judges)):
+                raise ParamsError(
+                    f"params.yaml, {where}.{key}.{name}: there is no judge '{name}'."
+                    f"{did_you_mean(name, judges)} Remove it, or name the judge in "
+                    f"{'judge' if where == 'jury' else where}.judges."
+                )
+        weights = {name: self.weights.get(name, 1.0) for name in sorted(judges)}
+        if not any(weight > 0 for weight in weights.values()):
+            raise ParamsError(
+                f"params.yaml, {where}.weights: no judge has a weight above 0. Give at least one a weight."
+            )
+        return weights
 
 
 class CurriculumSection(Section):
@@ -187,6 +226,14 @@ class CurriculumSection(Section):
         description="the judge (plugin `likelihood`) by whose perplexities a prompt's complexity is told; "
         "null: by the rewards",
     )
+    likelihood: str | None = Field(
+        None,
+        description="the judge (plugin `likelihood`) that tells how likely the answers are under the model "
+        "to be trained; null: unknown",
+    )
+    likelier: Fraction = Field(
+        1.0, description="pairs of answers among so great a share of the likeliest alone; 1 = off"
+    )
     licence: str | None = Field(None, description="licence of the dataset, named in its card")
     seed: int = 0
 
@@ -205,17 +252,57 @@ class TrainSection(TrainingSettings):
     )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
 
+    @property
+    def reward_judges(self) -> dict[str, JudgeEntry]:
+        """The judges that the objective's option `reward.judges` names; mostly none.
+
+        Raises ParamsError where an entry is none of a judge.
+        """
+        where = f"params.yaml, train.objectives.{self.objective}.reward.judges"
+        return {
+            name: validate(JudgeEntry, entry, where=f"{where}.{name}")
+            for name, entry in self._rewarding("judges").items()
+        }
+
+    @property
+    def reward_weights(self) -> Weights:
+        """The weights of those judges, as the option `reward.weights` says; 1 where it is silent."""
+        return self._rewarding("weights")
+
+    def _rewarding(self, key: str) -> dict[str, Any]:
+        reward = (self.objectives.get(self.objective) or {}).get("reward")
+        found = reward.get(key) if isinstance(reward, Mapping) else None
+        return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+
 
 class EvaluateSection(Section):
     """Section `evaluate`: how the aligned model is compared with its base on held-out prompts."""
 
     judges: dict[str, JudgeEntry] = Field(min_length=1)
+    weights: Weights = Field(
+        default_factory=dict, description="weights of votes by judge; 1 where none is given"
+    )
     generator: str = "transformers"
     sampling: dict[str, Any] = Field(default_factory=dict)
     samples: int = Field(1, ge=1)
     bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
     limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
+    forms: dict[str, str] = Field(
+        default_factory=dict,
+        description="forms of answers that are counted apart from what they say: name -> regular expression "
+        "of whole answers; the first that fits counts",
+    )
     seed: int = 0
+
+    @field_validator("forms")
+    @classmethod
+    def _patterns(cls, forms: dict[str, str]) -> dict[str, str]:
+        for name, pattern in forms.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: is no regular expression ({error})") from error
+        return forms
 
 
 class TrackingSection(Section):
@@ -261,12 +348,43 @@ def check_keys(document: Mapping[str, Any], section: str, path: Path = PARAMS) -
         )
 
 
+def load_judges(path: Path = PARAMS) -> dict[str, JudgeEntry]:
+    """The judges of section `judge` by name; ParamsError where a name is one that DVC can't carry."""
+    judges = load("judge", JudgeSection, path).judges
+    for name in judges:
+        check_judge_name(name, path)
+    return dict(sorted(judges.items()))
+
+
+def load_judge(name: str, path: Path = PARAMS) -> JudgeEntry:
+    """One judge of section `judge`, whatever its other entries hold; ParamsError where there is none."""
+    document = read(path)
+    section = document.get("judge")
+    judges = section.get("judges") if isinstance(section, Mapping) else None
+    if not isinstance(judges, Mapping) or name not in judges:
+        load("judge", JudgeSection, path)
+        raise ParamsError(
+            f"{path}, judge.judges: no judge '{name}'.{did_you_mean(name, map(str, judges or ()))}"
+        )
+    check_judge_name(name, path)
+    return validate(JudgeEntry, judges[name], where=f"{path}, judge.judges.{name}")
+
+
 def check_model_name(name: str, path: Path = PARAMS) -> None:
     """Raise ParamsError for a name that DVC can't carry."""
     if not MODEL_NAME.fullmatch(name):
         raise ParamsError(
             f"{path}, models: DVC can't carry the name '{name}'. Use letters, digits, '_' and '-'; "
             "put the Hugging Face id in the descriptor at the model's path."
+        )
+
+
+def check_judge_name(name: str, path: Path = PARAMS) -> None:
+    """Raise ParamsError for a name that DVC can't carry."""
+    if not MODEL_NAME.fullmatch(name):
+        raise ParamsError(
+            f"{path}, judge.judges: DVC can't carry the name '{name}'. Use letters, digits, '_' and '-'; a "
+            "recorded judge's own name is its option `annotator`."
         )
 
 

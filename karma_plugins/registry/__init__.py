@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from karma_plugins.contracts import KINDS, Judge, Options, Plugin
 from karma_plugins.errors import PluginError, did_you_mean, installed, require
-from karma_plugins.params import validate
+from karma_plugins.params import JudgeEntry, validate
 
 P = TypeVar("P", bound=Plugin)
 
@@ -172,8 +172,7 @@ def _describe(origin: Origin) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Juror:
-    """A judge, the weight of its vote, and (for nepotism) the candidate that it is or descends from."""
+    """A judge, and what its entry in params says beside the options."""
 
     judge: Bound[Judge]
-    weight: float = 1.0
-    kin_to: str | None = None
+    entry: JudgeEntry = field(default_factory=JudgeEntry)

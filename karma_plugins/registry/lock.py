@@ -47,7 +47,8 @@ def compute(registry: Registry) -> dict[str, Section]:
     """The whole lock of what is installed: for each stage its core and the plugins of its kind."""
     lock = {name: {CORE: _core(name)} for name in STAGES}
     for (kind, name), (plugin, origin) in registry.plugins.items():
-        lock[home_of(kind)][name] = plugin_entry(plugin, origin)
+        if (home := home_of(kind)) is not None:  # of importers and exporters no stage's bytes depend
+            lock[home][name] = plugin_entry(plugin, origin)
     return {stage: dict(sorted(section.items())) for stage, section in lock.items()}
 
 
@@ -58,9 +59,7 @@ def verify(stage: str, used: Iterable[Bound[Any]], path: Path = LOCK) -> None:
     """
     document = read(path)
     installed = {(stage, CORE): _core(stage)}
-    installed |= {
-        (home_of(kind_name(type(b.plugin))), b.plugin.name): plugin_entry(b.plugin, b.origin) for b in used
-    }
+    installed |= {(_home(b), b.plugin.name): plugin_entry(b.plugin, b.origin) for b in used}
     for (section, name), entry in installed.items():
         accepted = document.get(section, {}).get(name)
         if accepted is None:
@@ -83,7 +82,7 @@ def named(
     notes: dict[str, dict[str, dict[str, str]]] = {}
     for stage in STAGES.values():
         if stage.noted and stage.name in used:
-            keys = [(home_of(kind_name(type(b.plugin))), b.plugin.name) for b in used[stage.name]]
+            keys = [(_home(b), b.plugin.name) for b in used[stage.name]]
             verify(stage.name, used[stage.name], path)
             notes[stage.name] = {f"{home}.{name}": document[home][name] for home, name in sorted(keys)}
     return notes
@@ -139,6 +138,10 @@ def write(lock: Mapping[str, Section], path: Path = LOCK) -> None:
 def plugin_entry(plugin: Plugin, origin: Origin) -> dict[str, str]:
     """What the lock says of a plugin."""
     return _entry(origin, plugin_digest(plugin, origin))
+
+
+def _home(bound: Bound[Any]) -> str:
+    return home_of(kind_name(type(bound.plugin))) or ""
 
 
 def _core(stage: str) -> dict[str, str]:

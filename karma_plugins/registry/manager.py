@@ -24,14 +24,20 @@ OURS = Origin("karma-plugins", __version__)
 BUILT_INS = {
     "profiling.profilers": ("lm_eval", "recorded"),
     "kinship.metrics": (
-        "capability", "capa", "error_consistency", "rare_errors", "weights", "answers", "blend",
+        "capability", "capa", "error_consistency", "rare_errors", "weights", "style", "answers", "blend",
     ),
     "generation.generators": ("transformers", "recorded", "endpoint"),
     "judging.judges": (
-        "reference", "recorded", "instructions", "reward_model", "likelihood", "llm_rubric", "llm_pairwise",
+        "reference", "competence", "recorded", "instructions", "reward_model", "likelihood", "llm_rubric",
+        "llm_pairwise",
     ),
-    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin"),
+    "curriculum.pairings": ("kin", "random", "best_worst", "distant", "target_kin", "delta"),
     "training.objectives": ("dpo", "kto", "orpo", "ppo", "rloo"),
+    "importers.layouts": (
+        "alpaca_eval", "argilla", "arena", "hh_rlhf", "helpsteer", "label_studio", "nectar", "open_assistant",
+        "pairs", "shp", "ultrafeedback", "unpaired",
+    ),
+    "exporters.layouts": ("argilla", "hub", "jsonl", "label_studio", "trl"),
 }  # fmt: skip
 
 
@@ -53,7 +59,7 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
         place = f"{origin}, entry point '{entry.name} = {entry.value}'"
         try:
             module = entry.load()
-        except Exception as error:  # a plugin's import may fail in any way, and must not take the others down
+        except (Exception, SystemExit) as error:  # an import may fail in any way, and takes no other down
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             cure = "Upgrade or uninstall it"
             if isinstance(error, ModuleNotFoundError) and error.name:
@@ -128,7 +134,7 @@ def _register(registry: Registry, module: ModuleType | Any, origin: Origin) -> N
 def _call(manager: pluggy.PluginManager, hook: str) -> Sequence[Plugin]:
     try:
         return [plugin for plugins in getattr(manager.hook, hook)() for plugin in plugins]
-    except Exception as error:  # the author's code runs here
+    except (Exception, SystemExit) as error:  # the author's code runs here
         raise ValueError(
             f"{hook} raised {type(error).__name__}: {' '.join(str(error).split())}. Upgrade or uninstall it"
         ) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from karma_plugins import params
 from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler
+from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, Juror, Registry, stages
 from karma_plugins.registry.stages import STAGES, Choice
 
@@ -17,6 +19,11 @@ def bind(choice: Choice, registry: Registry) -> Bound[Any]:
     Raises PluginError where there is none of that name, or of one that options are written for; ParamsError
     for an unknown or wrong option.
     """
+    for key in choice.misplaced:
+        home = "weights" if key == "weight" else key
+        raise ParamsError(
+            f"params.yaml, {choice.where}: '{key}' is said in section 'jury': jury.{home}.{choice.alias}."
+        )
     for name in choice.spare:
         registry.refuse_unknown(choice.kind, name, where=f"params.yaml, {choice.spare_key}")
     where = f"params.yaml, {choice.where}"
@@ -38,13 +45,33 @@ def generator(name: str, options: Mapping[str, Any], registry: Registry, *, wher
     return cast("Bound[Generator]", bind(stages.generator(name, options, where), registry))
 
 
+def judge(name: str, entry: params.JudgeEntry, registry: Registry, *, where: str) -> Bound[Judge]:
+    """The judge that an entry of a section names."""
+    (choice,) = stages.judges({name: entry}, where)
+    return cast("Bound[Judge]", bind(choice, registry))
+
+
 def jury(judges: Mapping[str, params.JudgeEntry], registry: Registry, *, where: str) -> list[Juror]:
-    """The judges of a section with their weights, in order of their names."""
-    return [
-        Juror(cast("Bound[Judge]", bind(choice, registry)), entry.weight, entry.kin_to)
-        for choice in stages.judges(judges, where)
-        for entry in [judges[choice.alias]]
-    ]
+    """The judges of a section, in order of their names."""
+    return [Juror(judge(name, entry, registry, where=where), entry) for name, entry in sorted(judges.items())]
+
+
+def read_by(judge: Bound[Judge], entry: params.JudgeEntry, kinship: Path) -> list[Path]:
+    """The files and folders beside prompts and answers whose bytes decide what a judge says.
+
+    ParamsError where a judge recalls what was recorded and its entry names no folder of it.
+    """
+    if judge.plugin.recall is not None and entry.reads is None:
+        raise ParamsError(
+            f"params.yaml, judge.judges.{judge.name}: key 'reads' is missing. Name the folder of recorded "
+            "verdicts."
+        )
+    package = Path(__file__).parents[1]
+    paths = [Path(entry.reads)] if entry.reads else []
+    paths += [path for path in judge.files if package not in path.parents]
+    if judge.plugin.compare is not None and entry.kin_radius < 1:
+        paths.append(kinship)
+    return list(dict.fromkeys(paths))
 
 
 def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pairing]:
@@ -55,6 +82,11 @@ def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pair
 def objective(section: params.TrainSection, registry: Registry) -> Bound[Objective]:
     """The objective of section `train`."""
     return cast("Bound[Objective]", bind(stages.objective(section), registry))
+
+
+def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:
+    """The judges that reward answers in training, as the objective's options name them; mostly none."""
+    return jury(section.reward_judges, registry, where=f"train.objectives.{section.objective}.reward.judges")
 
 
 def used(registry: Registry) -> dict[str, list[Bound[Any]]]:
@@ -71,6 +103,8 @@ def _sections(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every section that is there, checked."""
     if "models" in document:
         yield "models", params.load_models()
+    if "judge" in document:
+        params.load_judges()
     for stage in STAGES.values():
         if stage.section is not None and stage.name in document:
             yield stage.name, params.load(stage.name, stage.section)

@@ -25,7 +25,8 @@ class Choice:
     """A plugin that params name: its kind and name, its options, and the key that names it.
 
     `alias` is the entry's own name where that is another; `spare` are the plugins that options are written
-    for without being chosen, under the key `spare_key`: those must exist too.
+    for without being chosen, under the key `spare_key`: those must exist too. `misplaced` are keys that
+    belong to section `jury`.
     """
 
     kind: type[Plugin]
@@ -35,6 +36,7 @@ class Choice:
     alias: str = ""
     spare: tuple[str, ...] = ()
     spare_key: str = ""
+    misplaced: tuple[str, ...] = ()
 
 
 def no_choices(sections: Sections) -> Iterator[Choice]:
@@ -74,7 +76,16 @@ def metrics(section: params.KinshipSection) -> list[Choice]:
 def judges(entries: Mapping[str, params.JudgeEntry], where: str) -> list[Choice]:
     """The judges of a section, in order of their names."""
     return [
-        Choice(Judge, entry.plugin or name, entry.options, f"{where}.{name}", alias=name)
+        Choice(
+            Judge,
+            entry.plugin or name,
+            entry.options,
+            f"{where}.{name}",
+            alias=name,
+            misplaced=tuple(
+                key for key in ("weight", "kin_to") if key in entry.options and where == "judge.judges"
+            ),
+        )
         for name, entry in sorted(entries.items())
     ]
 
@@ -92,6 +103,12 @@ def _one(kind: type[Plugin], name: str, given: params.PluginOptions, where: str)
 def _generators(sections: Sections) -> Iterator[Choice]:
     for name, entry in sections["models"].items():
         yield generator(entry.generator, entry.sampling, f"models.{name}")
+
+
+def _training(sections: Sections) -> Iterator[Choice]:
+    section = sections["train"]
+    yield objective(section)
+    yield from judges(section.reward_judges, f"train.objectives.{section.objective}.reward.judges")
 
 
 def _evaluation(sections: Sections) -> Iterator[Choice]:
@@ -142,7 +159,7 @@ class Stage:
 _ROWS = (
     Stage(
         "code", "karma_plugins.registry", sectioned=False,
-        locked=("kinship", "judge", "generate", "profile"),
+        locked=("kinship", "judge", "train", "generate", "profile"),
     ),
     Stage("zoo", "karma_plugins.zoo"),
     Stage("prompts", "karma_plugins.prompts", params.PromptsSection),
@@ -162,10 +179,11 @@ _ROWS = (
         locked=("generate.${item.generator}",),
     ),
     Stage(
-        "judge", "karma_plugins.judging", params.JudgeSection, ("models",), "judges",
+        "judge", "karma_plugins.judging.hearing", params.JudgeSection, ("models",), "judges",
         choices=lambda sections: judges(sections["judge"].judges, "judge.judges"),
-        noted=True,
+        locked=("judge.${item.plugin}",),
     ),
+    Stage("jury", "karma_plugins.judging.deciding", params.JurySection, ("models", "judge")),
     Stage(
         "curriculum", "karma_plugins.curriculum", params.CurriculumSection, ("models",), "pairings",
         choices=lambda sections: [pairing(sections["curriculum"])],
@@ -173,8 +191,8 @@ _ROWS = (
     ),
     Stage(
         "train", "karma_plugins.training", params.TrainSection, kind="objectives",
-        choices=lambda sections: [objective(sections["train"])],
-        locked=("train.${train.objective}",),
+        choices=_training,
+        locked=("train.${train.objective}",), noted=True,
     ),
     Stage(
         "evaluate", "karma_plugins.evaluation", params.EvaluateSection, ("profile",),
@@ -186,6 +204,6 @@ _ROWS = (
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _ROWS}
 
 
-def home_of(kind: str) -> str:
-    """The stage in whose section of karma.lock.json the plugins of a kind stand."""
-    return next(stage.name for stage in _ROWS if stage.kind == kind)
+def home_of(kind: str) -> str | None:
+    """The stage in whose section of karma.lock.json the plugins of a kind stand; null where no stage does."""
+    return next((stage.name for stage in _ROWS if stage.kind == kind), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from karma_plugins.errors import ParamsError
+
 if TYPE_CHECKING:
     from accelerate import PartialState
 
@@ -30,6 +32,21 @@ def wait() -> None:
     """Go on once all processes are here."""
     if count() > 1:
         state().wait_for_everyone()
+
+
+def check_launch() -> None:
+    """Raise ParamsError where fewer processes have met than were launched: each would train by itself."""
+    launched = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    if launched and "WORLD_SIZE" not in os.environ:
+        raise ParamsError(
+            "`accelerate launch --cpu` starts one process, however many it is told. Use `torchrun "
+            "--nproc_per_node 2 -m stages.train`, or `accelerate launch` with a configuration for several."
+        )
+    if count() > 1 and state().num_processes != count():
+        raise ParamsError(
+            f"{count()} processes were launched, of which {state().num_processes} met. Launch them by "
+            "`torchrun` or `accelerate launch`."
+        )
 
 
 def state() -> PartialState:

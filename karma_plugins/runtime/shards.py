@@ -37,6 +37,10 @@ class Shards(Protocol):
         """Yield the frame of each key, in order; `compute(i)` is called where none is kept."""
         ...
 
+    def forget(self, keys: Sequence[str]) -> None:
+        """Keep these no longer: what they hold is to be made again."""
+        ...
+
 
 class NoShards:
     """Keeps nothing: for notebooks, and for work that costs nothing to do again."""
@@ -45,6 +49,9 @@ class NoShards:
         """Compute every frame."""
         for i in range(len(keys)):
             yield compute(i)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Nothing is kept."""
 
 
 class ShardCache:
@@ -67,6 +74,11 @@ class ShardCache:
                     self._taken(keys[ahead], partial(compute, ahead), wait=False)
                     ahead += 1
             yield frame
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Remove these shards."""
+        for key in keys:
+            self.path(key).unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """Where a shard lies."""

@@ -1,7 +1,8 @@
 """Pairings and objectives compared over seeds: what each arm gained, and which differences are real.
 
-An arm is a pairing under an objective. All arms of a seed start from the same answers and are evaluated with
-the same noise, so that arms are compared seed by seed.
+An arm is a pairing under an objective, in one of the study's conditions. All arms of a seed on a zoo start
+from the same answers and are evaluated with the same noise, so that arms are compared seed by seed; with
+several zoos also zoo by zoo, as seeds of one zoo are no sample of zoos.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ ARM = ("objective", "pairing")
 
 
 def rows(
-    objective: str, pairing: str, seed: int, evaluation: Mapping[str, Any], pairs: int, steps: int
+    objective: str,
+    pairing: str,
+    seed: int,
+    evaluation: Mapping[str, Any],
+    pairs: int,
+    steps: int,
+    *,
+    condition: str = "",
+    zoo: int | None = None,
 ) -> pl.DataFrame:
     """One run as rows of table `study`: competency `all` and each of them, from what evaluate measured."""
     blocks = [(ALL, evaluation), *evaluation["competency"].items()]
@@ -36,6 +45,8 @@ def rows(
             {
                 "objective": objective,
                 "pairing": pairing,
+                "condition": condition,
+                "zoo": zoo,
                 "seed": seed,
                 "competency": competency,
                 "pairs": pairs,
@@ -54,33 +65,48 @@ def rows(
 def arms(runs: pl.DataFrame) -> pl.DataFrame:
     """What each arm gained: mean over seeds and its 95% t-interval, from table `study`.
 
-    Columns objective, pairing, competency, seeds, pairs and steps (least over seeds), and for the difference
-    of accuracy to the base and for the win rate: mean, sd, low, high. sd, low and high are null for one seed.
+    Columns objective, pairing, condition, competency, seeds (over all zoos), pairs and steps (least over
+    seeds), and for the difference of accuracy to the base and for the win rate: mean, sd, low, high. sd, low
+    and high are null for one seed.
     """
     found = []
-    for (objective, pairing, competency), part in _groups(runs, [*ARM, "competency"]):
-        told = {"objective": objective, "pairing": pairing, "competency": competency, "seeds": part.height}
+    for (objective, pairing, condition, competency), part in _groups(runs, [*ARM, "condition", "competency"]):
+        told = {"objective": objective, "pairing": pairing, "condition": condition, "competency": competency}
+        told |= {"seeds": part.height}
         told |= {"pairs": part["pairs"].min(), "steps": part["steps"].min()}
         for measure in MEASURES:
             told |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_numpy()).items()}
         found.append(told)
-    return pl.DataFrame(found, infer_schema_length=None).sort(*ARM, "competency")
+    return pl.DataFrame(found, infer_schema_length=None).sort(*ARM, "condition", "competency")
 
 
 def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
-    """Every two arms that differ in pairing or in objective alone, compared seed by seed.
+    """Every two arms that differ in pairing or in objective alone, compared seed by seed in each condition.
 
-    Columns measure, competency, objective_a, pairing_a, objective_b, pairing_b, seeds (that both have), mean
-    of a minus b, its 95% t-interval low and high, p of the paired t-test, p_holm (Holm 1979, over all
-    comparisons of that measure and competency), detectable (the difference that so many seeds show with a
-    power of 0.8), seeds_needed (to show 0.02 so). Null where fewer than two seeds or no spread leave it
-    undefined.
+    Columns measure, competency, condition, objective_a, pairing_a, objective_b, pairing_b, seeds (that both
+    have), mean of a minus b, its 95% t-interval low and high, p of the paired t-test, p_holm (Holm 1979, over
+    all comparisons of that measure and competency), detectable (the difference that so many seeds show with a
+    power of 0.8), seeds_needed (to show 0.02 so). With several zoos mean, low, high and p are those of all
+    seeds, zoos being a fixed effect: each zoo's own difference is taken out of the spread. zoos, zoo_low and
+    zoo_high are the number of zoos and the t-interval of the mean with a zoo as the unit, zoo_least the least
+    lower bound of any zoo's own interval. Null where fewer than two seeds or no spread leave it undefined.
     """
     found = []
     for measure in MEASURES:
-        for (competency,), part in _groups(runs, ["competency"]):
-            wide = {arm: dict(r.select("seed", measure).iter_rows()) for arm, r in _groups(part, [*ARM])}
-            tests = [_paired(a, b, wide[a], wide[b]) for a, b in _comparable(sorted(wide))]
+        for (competency,), every in _groups(runs, ["competency"]):
+            tests = []
+            for (condition,), part in _groups(every, ["condition"]):
+                wide = {
+                    arm: {
+                        (zoo, seed): value
+                        for zoo, seed, value in r.select("zoo", "seed", measure).iter_rows()
+                    }
+                    for arm, r in _groups(part, [*ARM])
+                }
+                tests += [
+                    {"condition": condition, **_paired(a, b, wide[a], wide[b])}
+                    for a, b in _comparable(sorted(wide))
+                ]
             corrected = _holm([test["p"] for test in tests])
             for test, p_holm in zip(tests, corrected, strict=True):
                 found.append({"measure": measure, "competency": competency, **test, "p_holm": p_holm})
@@ -89,10 +115,12 @@ def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
 
 COMPARISONS = pl.Schema(
     {
-        "measure": pl.String, "competency": pl.String, "objective_a": pl.String, "pairing_a": pl.String,
+        "measure": pl.String, "competency": pl.String, "condition": pl.String,
+        "objective_a": pl.String, "pairing_a": pl.String,
         "objective_b": pl.String, "pairing_b": pl.String, "seeds": pl.Int64, "mean": pl.Float64,
         "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "p_holm": pl.Float64,
-        "detectable": pl.Float64, "seeds_needed": pl.Int64,
+        "detectable": pl.Float64, "seeds_needed": pl.Int64, "zoos": pl.Int64, "zoo_low": pl.Float64,
+        "zoo_high": pl.Float64, "zoo_least": pl.Float64,
     }
 )  # fmt: skip
 
@@ -118,17 +146,18 @@ def detectable(sd: float, seeds: int) -> float:
 def report(runs: pl.DataFrame) -> str:
     """The study as Markdown: a table of arms, a table of comparisons, and what they say in words."""
     table, tests = arms(runs), comparisons(runs)
-    several = runs["objective"].n_unique() > 1
+    several, conditions = runs["objective"].n_unique() > 1, runs["condition"].n_unique() > 1
 
-    def arm(objective: str, pairing: str) -> str:
-        return f"{pairing}, {objective}" if several else pairing
+    def arm(objective: str, pairing: str, condition: str = "") -> str:
+        told = f"{pairing}, {objective}" if several else pairing
+        return f"{condition}: {told}" if conditions and condition else told
 
     lines = [
         "| arm | seeds | pairs | steps | competency | accuracy, aligned minus base | win rate |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {arm(r['objective'], r['pairing'])} | {r['seeds']} | {r['pairs']} | {r['steps']} "
+        f"| {arm(r['objective'], r['pairing'], r['condition'])} | {r['seeds']} | {r['pairs']} | {r['steps']} "
         f"| {r['competency']} | {_told(r, 'difference_', '+')} | {_told(r, 'win_rate_')} |"
         for r in table.iter_rows(named=True)
     ]
@@ -141,12 +170,23 @@ def report(runs: pl.DataFrame) -> str:
     wins = {_arms_of(r): r for r in overall.filter(measure="win_rate").iter_rows(named=True)}
     rows_ = overall.filter(measure="difference").to_dicts()
     for r in rows_:
-        a, b = (arm(r[f"objective_{s}"], r[f"pairing_{s}"]) for s in "ab")
+        a, b = (arm(r[f"objective_{s}"], r[f"pairing_{s}"], r["condition"]) for s in "ab")
         win = wins[_arms_of(r)]
         lines.append(
             f"| {a} - {b} | {_told(r, '', '+')} | {_p(r['p'])} | {_p(r['p_holm'])} "
             f"| {r['seeds_needed'] or '?'} | {_told(win, '', '+')} | {_p(win['p_holm'])} |"
         )
+    if runs["zoo"].n_unique() > 1:
+        lines += [
+            "",
+            "| a minus b, accuracy | zoos | mean, a zoo as the unit | least lower bound of a zoo |",
+            "|---|---|---|---|",
+        ]
+        for r in rows_:
+            a, b = (arm(r[f"objective_{s}"], r[f"pairing_{s}"], r["condition"]) for s in "ab")
+            bounds = {"mean": r["mean"], "low": r["zoo_low"], "high": r["zoo_high"]}
+            least = "?" if r["zoo_least"] is None else f"{r['zoo_least']:+.3f}"
+            lines.append(f"| {a} - {b} | {r['zoos']} | {_told(bounds, '', '+')} | {least} |")
     lines += ["", *(_words(r, arm) for r in rows_)]
     return "\n".join(lines) + "\n"
 
@@ -157,7 +197,7 @@ def picture(runs: pl.DataFrame) -> Figure:
     from matplotlib.figure import Figure
 
     table = arms(runs)
-    names = table.filter(competency=ALL).select(*ARM).rows()
+    names = table.filter(competency=ALL).select(*ARM, "condition").rows()
     competencies = [ALL, *sorted(set(runs["competency"]) - {ALL})]
     panels = [("difference", c) for c in competencies] + [("win_rate", ALL)]
     figure = Figure(figsize=(2.0 + 2.3 * len(panels), 1.3 + 0.45 * len(names)), dpi=120, layout="constrained")
@@ -165,8 +205,9 @@ def picture(runs: pl.DataFrame) -> Figure:
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (measure, competency) in zip(grid, panels, strict=True):
         axes.axvline(0.0 if measure == "difference" else 0.5, color="#c8ccd2", lw=1)
-        for row, (objective, pairing) in enumerate(names):
-            mine = {"objective": objective, "pairing": pairing, "competency": competency}
+        for row, (objective, pairing, condition) in enumerate(names):
+            mine = {"objective": objective, "pairing": pairing, "condition": condition}
+            mine |= {"competency": competency}
             dots = runs.filter(**mine)[measure].to_list()
             axes.plot(dots, [row + 0.18] * len(dots), ".", color="#8a929c", ms=4)
             for found in table.filter(**mine).iter_rows(named=True):
@@ -178,7 +219,9 @@ def picture(runs: pl.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
     one = runs["objective"].n_unique() == 1
-    grid[0].set_yticks(range(len(names)), [p if one else f"{p}, {o}" for o, p in names])
+    grid[0].set_yticks(
+        range(len(names)), [" ".join(filter(None, (c, p if one else f"{p}, {o}"))) for o, p, c in names]
+    )
     grid[0].invert_yaxis()
     figure.supxlabel(
         "aligned minus base (win rate: against the base); mean and 95% interval over seeds", size=8
@@ -188,7 +231,7 @@ def picture(runs: pl.DataFrame) -> Figure:
 
 def _groups(runs: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
     """The groups of runs in the order of their keys, rows by seed."""
-    yield from sorted(runs.sort("seed").group_by(by, maintain_order=True), key=lambda group: group[0])
+    yield from sorted(runs.sort("zoo", "seed").group_by(by, maintain_order=True), key=lambda group: group[0])
 
 
 def _comparable(found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
@@ -208,25 +251,53 @@ def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def _paired(
-    a: tuple[Any, ...], b: tuple[Any, ...], of_a: Mapping[int, float], of_b: Mapping[int, float]
-) -> dict[str, Any]:
+Runs = Mapping[tuple[int | None, int], float]
+
+
+def _paired(a: tuple[Any, ...], b: tuple[Any, ...], of_a: Runs, of_b: Runs) -> dict[str, Any]:
+    shared = sorted(of_a.keys() & of_b.keys(), key=lambda run: (run[0] is not None, run))
+    told = {"objective_a": a[0], "pairing_a": a[1], "objective_b": b[0], "pairing_b": b[1]}
+    told |= {"seeds": len(shared), "mean": None, "low": None, "high": None}
+    told |= {"p": None, "detectable": None, "seeds_needed": None}
+    if not shared:
+        return told
+    zoos: dict[int | None, list[float]] = {}
+    for run in shared:
+        zoos.setdefault(run[0], []).append(of_a[run] - of_b[run])
+    return told | _fixed(list(zoos.values())) | _by_zoo(list(zoos.values()))
+
+
+def _fixed(zoos: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The mean of all differences with its t-interval, each zoo's own mean taken out of their spread."""
     from scipy.stats import t
 
-    seeds = sorted(of_a.keys() & of_b.keys())
-    told = {"objective_a": a[0], "pairing_a": a[1], "objective_b": b[0], "pairing_b": b[1]}
-    told |= {"seeds": len(seeds), "mean": None, "low": None, "high": None}
-    told |= {"p": None, "detectable": None, "seeds_needed": None}
-    if not seeds:
+    values = np.concatenate([np.asarray(zoo) for zoo in zoos])
+    mean, n = float(values.mean()), len(values)
+    free = n - len(zoos)
+    told: dict[str, Any] = {"mean": mean, "low": None, "high": None}
+    if free < 1:
         return told
-    found = _interval(np.array([of_a[seed] - of_b[seed] for seed in seeds]))
-    sd, mean = found.pop("sd"), found["mean"]
-    told |= found
-    if sd is not None and mean is not None and sd > 0:
-        statistic = abs(mean) / (sd / math.sqrt(len(seeds)))
-        told["p"] = float(2 * t.sf(statistic, len(seeds) - 1))
-        told["detectable"], told["seeds_needed"] = detectable(sd, len(seeds)), seeds_needed(sd)
+    square = sum(float(((np.asarray(zoo) - np.mean(zoo)) ** 2).sum()) for zoo in zoos)
+    sd = math.sqrt(square / free)
+    half = float(t.ppf(0.5 + LEVEL / 2, free)) * sd / math.sqrt(n)
+    told |= {"low": mean - half, "high": mean + half}
+    if sd > 0:
+        told["p"] = float(2 * t.sf(abs(mean) / (sd / math.sqrt(n)), free))
+        told["detectable"], told["seeds_needed"] = detectable(sd, n), seeds_needed(sd)
     return told
+
+
+def _by_zoo(zoos: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The interval of the mean with a zoo as the unit, and the least lower bound of a zoo's own interval."""
+    if len(zoos) < 2:
+        return {"zoos": len(zoos), "zoo_low": None, "zoo_high": None, "zoo_least": None}
+    between = _interval(np.array([np.mean(zoo) for zoo in zoos]))
+    lows = [_interval(np.asarray(zoo, dtype=np.float64))["low"] for zoo in zoos]
+    known = [low for low in lows if low is not None]
+    least = min(known) if len(known) == len(lows) else None
+    return {
+        "zoos": len(zoos), "zoo_low": between["low"], "zoo_high": between["high"], "zoo_least": least,
+    }  # fmt: skip
 
 
 def _holm(values: Sequence[float | None]) -> list[float | None]:
@@ -241,7 +312,7 @@ def _holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def _arms_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[f"{key}_{side}"] for side in "ab" for key in ARM)
+    return row["condition"], *(row[f"{key}_{side}"] for side in "ab" for key in ARM)
 
 
 def _told(row: Mapping[str, Any], prefix: str, sign: str = "") -> str:
@@ -258,7 +329,7 @@ def _p(value: float | None) -> str:
 
 def _words(row: Mapping[str, Any], arm: Any) -> str:
     """What one comparison says."""
-    a, b = (arm(row[f"objective_{s}"], row[f"pairing_{s}"]) for s in "ab")
+    a, b = (arm(row[f"objective_{s}"], row[f"pairing_{s}"], row["condition"]) for s in "ab")
     if row["p"] is None:
         return f"- {a} against {b}: nothing can be said from {row['seeds']} seeds without spread."
     if row["p_holm"] < 1 - LEVEL:

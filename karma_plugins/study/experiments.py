@@ -17,8 +17,8 @@ from typing import Any
 
 from karma_plugins import lineage
 from karma_plugins.errors import KarmaError, ParamsError
+from karma_plugins.lineage.git import git
 from karma_plugins.lineage.hashing import open_repo
-from karma_plugins.lineage.pipelines import git
 from karma_plugins.params import yaml
 from karma_plugins.runtime.progress import progress
 

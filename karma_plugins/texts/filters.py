@@ -5,7 +5,7 @@ Only prompts seen in evaluation are dropped; the rest is counted, so that a read
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from karma_plugins.errors import TableError
 from karma_plugins.runtime.noise import mixed
+from karma_plugins.texts import records
 
 WORD = r"[\p{L}\p{N}]+"
 #: How an answer that refuses opens, in lower case and with straight apostrophes.
@@ -75,6 +76,8 @@ def read_items(path: Path) -> list[str]:
     `path` is such a file or a folder of them. Of nested records each string counts. Raises TableError for a
     file that can't be read.
     """
+    if not path.exists():
+        raise TableError(f"evaluation items '{path}': no such file.")
     files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
     return [text for file in files for text in _texts(file)]
 
@@ -147,24 +150,10 @@ def _runs(texts: pl.Series, ngram: int) -> tuple[NDArray[np.int64], NDArray[np.u
 
 
 def _texts(path: Path) -> Iterable[str]:
-    if not path.is_file():
-        raise TableError(f"evaluation items '{path}': no such file.")
-    try:
-        if path.suffix == ".txt":
-            return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return list(_strings([json.loads(line) for line in lines if line.strip()]))
-        if path.suffix == ".json":
-            return list(_strings(json.loads(path.read_text(encoding="utf-8"))))
-        if path.suffix in (".csv", ".parquet"):
-            frame = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-            return list(_strings(frame.to_dicts()))
-    except (ValueError, OSError, pl.exceptions.PolarsError) as error:
-        raise TableError(
-            f"evaluation items '{path}': not readable ({' '.join(str(error).split())})."
-        ) from error
-    raise TableError(f"evaluation items '{path}': no .txt, .jsonl, .json, .csv or .parquet file.")
+    if path.suffix == ".txt":
+        with records.opened(path) as stream:
+            return [line for _, line in records.text_lines(path, stream) if line.strip()]
+    return [text for _, value in records.values(path, counts=Counter()) for text in _strings(value)]
 
 
 def _strings(value: Any) -> Iterable[str]:

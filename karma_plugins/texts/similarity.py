@@ -16,8 +16,8 @@ from karma_plugins.runtime.noise import mixed
 
 BINS = 64
 SHINGLE = 8
-#: Texts whose signatures are made at a time.
-BATCH = 50_000
+#: Texts, and bytes of text, whose signatures are made at a time.
+BATCH, BATCH_BYTES = 50_000, 1 << 22
 #: Pairs that are compared at a time.
 BLOCK = 200_000
 
@@ -34,8 +34,35 @@ def signatures(texts: pl.LazyFrame, ids: pl.Series) -> NDArray[np.uint8]:
     wanted = texts.select("response_id", "text").join(place, on="response_id").select("place", "text")
     for batch in wanted.collect(engine="streaming").iter_slices(BATCH):
         text = batch["text"].fill_null("").str.strip_chars().str.to_lowercase()
-        found[batch["place"].to_numpy()] = _signatures(text)
+        found[batch["place"].to_numpy()] = of_texts(text)
     return found
+
+
+def of_texts(texts: pl.Series) -> NDArray[np.uint8]:
+    """The signatures of some texts, as they are: shape (len(texts), 64), 0 in an empty bin."""
+    ends = np.cumsum(texts.str.len_bytes().to_numpy().astype(np.int64) + SHINGLE)
+    found = np.zeros((len(texts), BINS), dtype=np.uint8)
+    start = 0
+    while start < len(texts):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        found[start:stop] = _signatures(texts[start:stop])
+        start = stop
+    return found
+
+
+def among(signature: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The estimated similarity in [0,1] of every two of some texts: a square; as `jaccard`."""
+    empty = (signature == 0).astype(np.float32)
+    both_empty = empty @ empty.T
+    equal = np.empty_like(both_empty)
+    for row, one in enumerate(signature):
+        equal[row] = np.count_nonzero(signature == one, axis=1)
+    filled = BINS - both_empty
+    share = np.where(filled > 0, (equal - both_empty) / np.maximum(filled, 1), 1.0)
+    chance = 1 / 255
+    alike: NDArray[np.float64] = np.clip((share - chance) / (1 - chance), 0.0, 1.0).astype(np.float64)
+    return alike
 
 
 def jaccard(

@@ -24,14 +24,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from karma_plugins import lineage
 from karma_plugins.errors import require
+from karma_plugins.lineage import Settings
 from karma_plugins.tracking import record as records
 from karma_plugins.tracking import tags
 from karma_plugins.tracking.courier import Courier
-from karma_plugins.tracking.data import describe, distinct
+from karma_plugins.tracking.data import CONTEXTS, describe, distinct
 from karma_plugins.tracking.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from karma_plugins.lineage import LockedPipeline
 
 #: Milliseconds after which reported points are written through to disk, where the courier sees them.
 FLUSH_AFTER: Final = 500
@@ -50,19 +53,33 @@ class StageRun:
         """The picture that `draw(*data)` makes, as `pictures/<name>.png`; drawn only where it is kept."""
 
     def model(
-        self, path: Path, trained_on: Path, *, name: str = "aligned", register: str | None = None
+        self,
+        path: Path,
+        trained_on: Path | None = None,
+        *,
+        name: str | None = None,
+        register: str | None = None,
     ) -> None:
-        """A folder of weights among the outs, trained on one of the inputs.
+        """Weights among the outs, where said trained on one of the inputs.
 
-        `register` names it in the model registry.
+        Unnamed they are called as `karma sync` would: by dvc.yaml, else after the out. `register` names them
+        in the model registry.
         """
 
 
 class TrackedRun(StageRun):
-    """A run whose record lies in `folder`, of a stage of the pipeline in folder `pipeline`."""
+    """A run whose record lies in `folder`, of the stage that `declared` says what dvc.yaml does of."""
 
-    def __init__(self, record: Record, folder: Path, pipeline: Path) -> None:
+    def __init__(
+        self,
+        record: Record,
+        folder: Path,
+        pipeline: Path,
+        declared: LockedPipeline | None,
+        settings: Settings,
+    ) -> None:
         self._record, self._folder, self._pipeline = record, folder, pipeline
+        self._declared, self._settings = declared, settings
         self._workspace = lineage.workspace_root(pipeline)
         self._points = (folder / "points.jsonl").open("a", encoding="utf-8")
         self._lock, self._flushed = threading.Lock(), 0
@@ -86,25 +103,36 @@ class TrackedRun(StageRun):
         draw(*data).savefig(picture, format="png", bbox_inches="tight", metadata={"Software": None})
 
     def model(  # noqa: D102
-        self, path: Path, trained_on: Path, *, name: str = "aligned", register: str | None = None
+        self,
+        path: Path,
+        trained_on: Path | None = None,
+        *,
+        name: str | None = None,
+        register: str | None = None,
     ) -> None:
-        made, data = (
-            Path(os.path.relpath(p.parent.resolve() / p.name, self._workspace)).as_posix()
-            for p in (path, trained_on)
-        )
-        self._record.models.append(records.Model(name, made, data, register))
+        made, data = (self._place(p) if p else None for p in (path, trained_on))
+        self._record.models.append(records.Model(name or "", str(made), data, register))
+
+    def _place(self, path: Path) -> str:
+        return Path(os.path.relpath(path.parent.resolve() / path.name, self._workspace)).as_posix()
 
     def finish(self, inputs: Sequence[Path], outs: Sequence[Path]) -> None:
         """Hash what was read and written, and write the finished record."""
-        self._record.datasets = distinct(
-            [
-                *(describe(path, self._workspace, self._pipeline, "input") for path in inputs),
-                *(describe(path, self._workspace, self._pipeline, "output") for path in outs),
-            ]
-        )
-        known = {data.path for data in self._record.datasets}
-        for model in self._record.models:
-            for path in {model.path, model.trained_on} - known:
+        from karma_plugins.tracking.reported import complete
+
+        record = self._record
+        record.ended = _now()
+        data = {
+            self._place(path): describe(path, self._workspace, context)
+            for paths, context in ((inputs, CONTEXTS[0]), (outs, CONTEXTS[1]))
+            for path in paths
+        }
+        points = complete(record, self._declared, data, self._workspace, self._folder, self._settings)
+        for point in points:
+            self._points.write(json.dumps([point.key, point.value, point.step, point.at]) + "\n")
+        record.datasets = distinct(data.values())
+        for model in record.models:
+            for path in {model.path, model.trained_on} - data.keys() - {None}:
                 raise ValueError(f"model {model.name}: {path} is not among the stage's inputs and outs")
         self.end("FINISHED")
 
@@ -124,12 +152,14 @@ def stage(
     outs: Sequence[Path],
     item: str | None = None,
     pipeline: Path = Path(),
+    settings: Settings = lineage.ANY,
 ) -> Iterator[StageRun]:
     """Track one run of a stage: its params, what it read and wrote, what it reports.
 
-    `params` is the stage's own section, `item` its key in a `foreach`, `pipeline` the folder of dvc.yaml.
-    Raises LineageError where an input or out can't be hashed, NotInstalledError without DVC or MLflow;
-    trouble with MLflow ends as one line on stderr.
+    What dvc.yaml says of the stage is known: its params, deps and outs, and which of them are metrics, plots
+    and models. `params`, `inputs` and `outs` are further ones. `item` is the stage's key in a `foreach` or
+    `matrix`, `pipeline` the folder of dvc.yaml. Raises LineageError where an input or out can't be hashed,
+    NotInstalledError without DVC or MLflow; trouble with MLflow ends as one line on stderr.
     """
     if os.environ.get("KARMA_TRACKING") == "off":
         yield StageRun()
@@ -143,10 +173,10 @@ def stage(
     alive.acquire()
     courier = Courier(folder, root)
     try:
-        record = _begin(uid, f"{name}@{item}" if item else name, params, pipeline)
+        record, declared = _begin(uid, f"{name}@{item}" if item else name, params, pipeline, settings)
         record.write(folder)
         courier.begin()
-        run = TrackedRun(record, folder, pipeline)
+        run = TrackedRun(record, folder, pipeline, declared, settings)
         try:
             yield run
             run.finish(inputs, outs)
@@ -158,22 +188,43 @@ def stage(
         alive.release()
 
 
-def _begin(uid: str, name: str, params: Mapping[str, Any], folder: Path) -> Record:
-    """The record as it stands when the stage starts."""
-    pipeline, origin = lineage.pipeline(folder), tags.origin(folder)
-    return Record(
+def _begin(
+    uid: str, name: str, params: Mapping[str, Any], folder: Path, settings: Settings
+) -> tuple[Record, LockedPipeline | None]:
+    """The record as it stands when the stage starts, and what dvc.yaml says of the stage."""
+    from karma_plugins.lineage.reading import starting
+
+    pipeline, declared = starting(folder.resolve(), settings, name)
+    origin = tags.origin(folder)
+    written = {key: tags.written(value) for key, value in lineage.flatten(params).items()}
+    if declared:
+        from karma_plugins.tracking.declared import params_of
+
+        (stage,) = declared.stages
+        written |= params_of(stage)
+        if stage.desc:
+            origin["mlflow.note.content"] = stage.desc
+        if declared.folder != ".":
+            origin["dvc.folder"] = declared.folder
+    experiment = pipeline.params.get(settings.experiment) if settings.experiment else None
+    record = Record(
         uid=uid,
         name=name,
         stage=name.partition("@")[0],
         started=_now(),
-        params={key: tags.written(value) for key, value in lineage.flatten(params).items()},
-        tags={**origin, **tags.versions(), "mlflow.user": getpass.getuser()},
+        params=written,
+        tags={
+            "dvc.stage": name, **origin, **tags.versions(settings.libraries),
+            "mlflow.user": getpass.getuser(), "karma.from": "stage",
+        },
         state=pipeline.state,
-        pipeline=tags.pipeline_name(pipeline, origin),
+        pipeline=tags.pipeline_name(pipeline, origin, settings.telling),
         pipeline_params={key: tags.written(value) for key, value in pipeline.params.items()},
-        experiment=pipeline.params.get("tracking.experiment"),
-        system_metrics=pipeline.params.get("tracking.system_metrics") is True,
-    )
+        experiment=str(experiment) if experiment else None,
+        system_metrics=bool(settings.system_metrics)
+        and pipeline.params.get(str(settings.system_metrics)) is True,
+    )  # fmt: skip
+    return record, declared
 
 
 def _now() -> int:

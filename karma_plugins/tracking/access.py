@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from karma_plugins.errors import KarmaError
+from karma_plugins.lineage import ANY, LineageError, Settings
 from karma_plugins.tracking.courier import SETTINGS
 
 if TYPE_CHECKING:
@@ -27,28 +28,34 @@ def is_there(root: Path) -> bool:
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Store]:
-    """The store of the repository at `root`, made where there is none; TrackingError where MLflow refuses."""
+def opened(root: Path, settings: Settings = ANY) -> Iterator[Store]:
+    """The store of the repository at `root`, made where there is none; TrackingError where MLflow refuses.
+
+    Raises LineageError outside a DVC repository, where it would leave a database behind.
+    """
+    if not (root / ".dvc").is_dir():
+        raise LineageError(f"{root}: not inside a DVC repository. Run `dvc init` at its root.")
     for name, value in {**SETTINGS, "MLFLOW_LOGGING_LEVEL": "WARNING"}.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from karma_plugins.tracking.store import REFUSALS, Store, address
+    from karma_plugins.tracking import refusing
+    from karma_plugins.tracking.store import REFUSALS, Store, StoreError, address
 
     try:
-        yield Store(root, _experiment(root))
-    except REFUSALS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TrackingError(
-            without_password(f"MLflow at {address(root)}: {reason[:300]} Try again when it can be reached.")
-        ) from error
+        yield Store(root, _experiment(root, settings))
+    except (*REFUSALS, StoreError) as error:
+        raise refusing.told(error, address(root)) from error
 
 
-def _experiment(root: Path) -> str | None:
+def _experiment(root: Path, settings: Settings) -> str | None:
     """The experiment that params.yaml names, as stages take it."""
     from karma_plugins.lineage.pipelines import read_params
 
     file = root / "params.yaml"
-    return read_params(file.read_text()).get("tracking.experiment") if file.is_file() else None
+    if settings.experiment is None or not file.is_file():
+        return None
+    named = read_params(file.read_bytes()).get(settings.experiment)
+    return str(named) if named else None
 
 
 def without_password(text: str) -> str:

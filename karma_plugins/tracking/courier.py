@@ -20,8 +20,10 @@ from karma_plugins.tracking.delivery import main
 main()
 os._exit(0)
 """
-#: Seconds that a finished stage waits for the delivery; then the record stays in the spool.
-PATIENCE: Final = 120.0
+#: Seconds that a finished stage waits for the delivery, which then goes on without it.
+PATIENCE: Final = 5.0
+#: The environment variable that says otherwise, for machines that end with the stage.
+WAIT: Final = "KARMA_TRACKING_WAIT"
 #: Where the user has set none: retries that end in seconds (MLflow's own take minutes), no telemetry.
 SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -59,16 +61,24 @@ class Courier:
             self._pipe.flush()
 
     def wait(self) -> None:
-        """Let it deliver; where it could not, say in one line on stderr where the record waits."""
+        """Let it deliver; where it could not yet, say in one line on stderr where the record waits."""
         self._pipe.close()
+        patience = float(os.environ.get(WAIT) or PATIENCE)
         try:
-            code = self._process.wait(PATIENCE)
-            log = self._log.read_text(errors="replace").splitlines() if code else []
-            reason = log[-1] if log else f"exit status {code}"
+            code = self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            code, reason = self._process.wait(), f"MLflow took longer than {PATIENCE:.0f} s"
-        if code and (record := records.read(self._folder)).status == "FINISHED":
+            self._say(f"MLflow takes longer than {patience:g} s; a process goes on with it")
+            return
+        if code:
+            log = self._log.read_text(errors="replace").splitlines()
+            self._say(log[-1] if log else f"exit status {code}")
+
+    def _say(self, reason: str) -> None:
+        try:
+            record = records.read(self._folder)
+        except FileNotFoundError:  # just delivered
+            return
+        if record.status == "FINISHED":
             place = os.path.relpath(self._folder)
             sys.stderr.write(
                 f"karma: {record.name} is not in MLflow yet ({reason[:160]}). Its record waits in {place}: "

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from karma_plugins import lineage
+from karma_plugins.lineage.hashing import shortened
 
 TABLE: Final = ".parquet"
 Context = Literal["input", "output"]
+CONTEXTS: Final[tuple[Context, Context]] = ("input", "output")
 
 
 @dataclass(slots=True)
 class Data:
-    """A file or folder, by its path from the root of the repository and its hash in dvc.lock.
+    """A file or folder, by its path from the root of the repository, or an address, and its hash in dvc.lock.
 
-    `size` in bytes; `rows` and `columns` (in the words of an MLflow signature) are those of a table, or of a
-    folder whose tables all have the same ones.
+    The path is its name, so that no two data share one. `size` in bytes; `rows` and `columns` (in the words
+    of an MLflow signature) are those of a table, or of a folder whose tables all have the same ones. `notes`
+    are further tags of it as an input.
     """
 
     name: str
@@ -29,19 +32,22 @@ class Data:
     rows: int | None = None
     columns: list[dict[str, Any]] = field(default_factory=list)
     context: Context = "input"
+    hash_name: str = "md5"
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def short_digest(self) -> str:
+        """The digest as MLflow takes it: that of dvc.lock, or where an address has a longer word its md5."""
+        return shortened(self.digest)
 
 
-def describe(path: Path, workspace: Path, folder: Path, context: Context = "input") -> Data:
-    """The data at `path` as it lies there now, named as seen from the pipeline's folder."""
+def describe(path: Path, workspace: Path, context: Context = "input") -> Data:
+    """The data at `path` as it lies there now."""
     where = path.parent.resolve() / path.name  # not the path's own target: DVC's cache may be linked there
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    data = Data(
-        name=_name(os.path.relpath(where, folder.resolve()), path.is_file()),
-        path=Path(os.path.relpath(where, workspace)).as_posix(),
-        digest=lineage.dvc_hash(path),
-        size=sum(file.stat().st_size for file in files),
-        context=context,
-    )
+    place = Path(os.path.relpath(where, workspace)).as_posix()
+    data = Data(place, place, lineage.known_hash(path), context=context)
+    data.size = sum(file.stat().st_size for file in files)
     _columns(data, [file for file in files if file.suffix == TABLE])
     return data
 
@@ -49,50 +55,39 @@ def describe(path: Path, workspace: Path, folder: Path, context: Context = "inpu
 def describe_at(path: Path, rev: str, workspace: Path) -> Data:
     """The data at `path` in a git revision: its hash is known, the bytes need not be there."""
     where = Path(os.path.relpath(path.absolute(), workspace)).as_posix()
-    digest = lineage.hash_at(where, rev, workspace)
-    return Data(_name(where, not digest.endswith(".dir")), where, digest)
+    return Data(where, where, lineage.hash_at(where, rev, workspace))
 
 
-def describe_locked(
-    data: lineage.LockedData, workspace: Path, folder: str, context: Context = "input"
-) -> Data:
+def describe_locked(data: lineage.LockedData, workspace: Path, context: Context = "input") -> Data:
     """The data that dvc.lock names; the columns of tables where their bytes are in the workspace or cache."""
-    is_file = not data.md5.endswith(".dir")
-    found = Data(
-        _name(os.path.relpath(data.path, folder), is_file), data.path, data.md5, data.size, context=context
-    )
+    found = Data(data.path, data.path, data.digest, data.size, context=context, hash_name=data.hash_name)
     _columns(found, lineage.at_hand(data, TABLE, workspace))
     return found
 
 
-def distinct(data: Sequence[Data]) -> list[Data]:
-    """The same, with the whole path as name where paths share one: MLflow keeps a name and hash once."""
-    paths: dict[str, set[str]] = {}
+def distinct(data: Iterable[Data]) -> list[Data]:
+    """Each path once: what a stage reads and writes itself is what it wrote."""
+    found: dict[str, Data] = {}
     for one in data:
-        paths.setdefault(one.name, set()).add(one.path)
-    return [replace(one, name=one.path) if len(paths[one.name]) > 1 else one for one in data]
+        found[one.path] = one
+    return list(found.values())
 
 
 def _columns(data: Data, tables: list[Path]) -> None:
     """Columns and rows of the tables that the data is or holds, where all have the same columns."""
+    if not tables:
+        return
     import polars as pl
 
     try:
         schemas = [pl.read_parquet_schema(table) for table in tables]
-        if not schemas or any(schema != schemas[0] for schema in schemas):
+        if any(schema != schemas[0] for schema in schemas):
             return
         rows = pl.scan_parquet(tables).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError):  # its stage knows what it is; its hash is known all the same
         return
     data.columns = [{"name": name, "required": True, **_type(dtype)} for name, dtype in schemas[0].items()]
     data.rows = int(rows)
-
-
-def _name(path: str, is_file: bool) -> str:
-    """A path without its suffix and a leading `data/`."""
-    parts = Path(path).parts
-    short = Path(*(parts[1:] if parts[0] == "data" and len(parts) > 1 else parts))
-    return (short.with_suffix("") if is_file else short).as_posix()
 
 
 def _type(dtype: Any) -> Mapping[str, Any]:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from karma_plugins.tracking import finished
+from karma_plugins.tracking import finished, refusing
 from karma_plugins.tracking import record as records
-from karma_plugins.tracking.access import without_password
-from karma_plugins.tracking.store import REFUSALS, Point, Store
+from karma_plugins.tracking.points import Point
+from karma_plugins.tracking.store import REFUSALS, Store, StoreError
 
 #: Seconds between two looks at the points that a running stage reports.
 TICK = 2.0
@@ -91,6 +91,5 @@ def main() -> None:
     try:
         with records.carrier(folder):
             accompany(folder, root)
-    except REFUSALS as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        sys.exit(without_password(first))
+    except (*REFUSALS, StoreError) as error:
+        sys.exit(refusing.reason(error))

@@ -98,7 +98,7 @@ def _by_path(graph: Graph, what: str, root: Path) -> Found | None:
         if not known:
             continue
         last = known[-1]
-        now = lineage.dvc_hash(here) if here.exists() else _in_lock(root, place)
+        now = lineage.known_hash(here) if here.exists() else _in_lock(root, place)
         if now is None:
             return Found(next(d for d in (*last.outs, *last.inputs) if d.path == place), state=last.state)
         if Datum(place, now) in graph.data:
@@ -115,7 +115,7 @@ def _in_lock(root: Path, path: str) -> str | None:
         for stage in pipeline.stages:
             for data in (*stage.outs, *stage.deps):
                 if data.path == path:
-                    return data.md5
+                    return data.digest
     return None
 
 

@@ -2,53 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlflow.entities import DatasetInput, InputTag, Metric, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric
 
-from karma_plugins.tracking.models import log_models
+from karma_plugins.tracking import names
+from karma_plugins.tracking.data import Data
+from karma_plugins.tracking.models import log_made, log_read
+from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
 from karma_plugins.tracking.sources import DvcDataset
-from karma_plugins.tracking.store import METRICS, Point, Store, allowed, chunks
+from karma_plugins.tracking.store import PARAMS, Store, entities_of
 
 
 def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) -> str:
     """Bring MLflow to hold a finished record; gives the id of its run."""
     run_id = store.begin(record)
-    parent = store.client.get_run(run_id).data.tags["mlflow.parentRunId"]
-    store.log_points(run_id, points)
-    digests = {f"data.{dataset.name}": dataset.digest[:8] for dataset in record.datasets}
-    at = record.ended or record.started
-    for target in (run_id, parent):
-        _log_datasets(store, target, record)
-        store.client.log_batch(target, tags=[RunTag(allowed(k), value) for k, value in digests.items()])
-    final = [Metric(allowed(key), value, at, 0) for key, value in record.metrics.items()]
-    final_of_stage = [Metric(f"{record.name.replace('@', '.')}.{m.key}", m.value, at, 0) for m in final]
-    for target, metrics in (
-        (run_id, final + log_models(store, run_id, parent, record, final)),
-        (parent, final_of_stage),
-    ):
-        for some in chunks(metrics, METRICS):
-            store.client.log_batch(target, metrics=some)
-    if artifacts.is_dir():
-        store.client.log_artifacts(run_id, str(artifacts))
-        store.client.log_artifacts(parent, str(artifacts))
+    parent = str(store.client.get_run(run_id).data.tags["mlflow.parentRunId"])
+    final = log_stage(store, run_id, parent, record, list(points), artifacts)
+    log_read(store, run_id, record, final)
+    store.log_tags(run_id, _tags([record]))
+    log_pipeline(store, parent, [record], [artifacts])
     store.end(run_id, "FINISHED", record.ended)
     return run_id
 
 
-def _log_datasets(store: Store, run_id: str, record: Record) -> None:
+def log_stage(
+    store: Store, run_id: str, parent: str, record: Record, points: Sequence[Point], artifacts: Path,
+    *, params: bool = False,
+) -> list[Metric]:  # fmt: skip
+    """What a record holds, on its run, but for tags, the models that it read and its end; the final metrics.
+
+    Params only where `params` is true: else they are there.
+    """
+    store.log_points(run_id, points)
+    final = _final(record, points)
+    of_models = log_made(store, run_id, parent, record, final)
+    entities = entities_of(record.params) if params else []
+    first = entities[:PARAMS] if len(final) < PARAMS else []
+    store.client.log_batch(run_id, metrics=final[:PARAMS], params=first)
+    for start in range(len(first), len(entities), PARAMS):
+        store.client.log_batch(run_id, params=entities[start : start + PARAMS])
+    store.log_metrics(run_id, final[PARAMS:])
+    store.log_metrics(run_id, of_models)
+    _log_datasets(store, run_id, [record])
+    if artifacts.is_dir():
+        store.client.log_artifacts(run_id, str(artifacts))
+    _long_params(store, run_id, record.params)
+    return final
+
+
+def log_pipeline(store: Store, parent: str, records: Sequence[Record], artifacts: Iterable[Path]) -> None:
+    """What stages of a pipeline hold, on the pipeline's run."""
+    metrics = {}
+    for record in records:
+        at = record.ended or record.started
+        for key, value in record.metrics.items():
+            shown = names.allowed(of_pipeline(record.name, key))
+            metrics[shown] = Metric(shown, value, at, 0)
+    store.log_metrics(parent, list(metrics.values()))
+    _log_datasets(store, parent, records)
+    tags = _tags(records) | names.changed({of_pipeline(r.name, key): 0 for r in records for key in r.metrics})
+    store.log_tags(parent, tags)
+    for folder in artifacts:
+        if folder.is_dir():
+            store.client.log_artifacts(parent, str(folder))
+    if records:
+        _long_params(store, parent, records[0].pipeline_params)
+
+
+def of_pipeline(stage: str, key: str) -> str:
+    """A stage's metric as its pipeline shows it; a stage of a name with dots keeps its @ before them."""
+    if not stage:
+        return key
+    return f"{stage if '.' in stage else stage.replace('@', '.')}.{key}"
+
+
+def _final(record: Record, points: Sequence[Point]) -> list[Metric]:
+    """The final metrics, each at the last step that was reported of it, so that charts show it last."""
+    last: dict[str, int] = {}
+    for point in points:
+        last[point.key] = max(point.step, last.get(point.key, 0))
+    at = record.ended or record.started
+    return [Metric(names.allowed(key), value, at, last.get(key, 0)) for key, value in record.metrics.items()]
+
+
+def _tags(records: Sequence[Record]) -> dict[str, str]:
+    tags = {f"data.{data.path}": data.short_digest[:8] for record in records for data in record.datasets}
+    for record in records:
+        tags |= names.changed({**record.params, **record.metrics})
+    return tags
+
+
+def _long_params(store: Store, run_id: str, params: dict[str, str]) -> None:
+    """The whole of params that MLflow takes a part of alone."""
+    whole = {key: value for key, value in params.items() if names.param(value) != value}
+    if whole:
+        store.client.log_text(run_id, json.dumps(whole, indent=1), "long_params.json")
+
+
+def _log_datasets(store: Store, run_id: str, records: Sequence[Record]) -> None:
     """Datasets, tagged with what the source can't hold: who logs one first settles it for all."""
-    sha = record.tags.get("mlflow.source.git.commit", "")
-    inputs = []
-    for data in record.datasets:
-        tags = {"mlflow.data.context": data.context, "dvc.path": data.path, "git.commit": sha}
-        inputs.append(
-            DatasetInput(
-                DvcDataset(data)._to_mlflow_entity(),
-                [InputTag(key, value) for key, value in tags.items() if value],
-            )
-        )
-    with store.lock:  # two runs that log one new dataset at once would break its unique key
-        store.client.log_inputs(run_id, datasets=inputs)
+    inputs: dict[tuple[str, str], DatasetInput] = {}
+    for record in records:
+        sha = record.tags.get("mlflow.source.git.commit", "")
+        for data in record.datasets:
+            key = (data.path, data.short_digest)
+            if key not in inputs or data.context == "output":
+                inputs[key] = _input(data, sha)
+    if inputs:
+        with store.lock:  # two runs that log one new dataset at once would break its unique key
+            for start in range(0, len(inputs), 500):
+                some = list(inputs.values())[start : start + 500]
+                store.client.log_inputs(run_id, datasets=some)
+
+
+def _input(data: Data, sha: str) -> DatasetInput:
+    tags = {"mlflow.data.context": data.context, "dvc.path": data.path, "git.commit": sha, **data.notes}
+    tags |= {"dvc.hash": f"{data.hash_name} {data.digest}"} if data.hash_name != "md5" else {}
+    return DatasetInput(
+        DvcDataset(data)._to_mlflow_entity(),
+        [InputTag(key, value[:500]) for key, value in tags.items() if value],
+    )

@@ -28,7 +28,7 @@ def durations(store: Store) -> dict[str, float]:
     return {
         run.info.run_name: (run.info.end_time - run.info.start_time) / 1000
         for run in finished
-        if "karma.from" not in run.data.tags
+        if run.data.tags.get("karma.from") != "dvc.lock"
     }
 
 

@@ -3,55 +3,83 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
-from mlflow.entities import LoggedModel, LoggedModelInput, LoggedModelOutput, Metric, Run
+from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric, Run
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
+from karma_plugins.tracking import names
 from karma_plugins.tracking.data import Data
-from karma_plugins.tracking.record import Record
-from karma_plugins.tracking.store import Store, short
+from karma_plugins.tracking.record import Model, Record
+from karma_plugins.tracking.store import Known, Store
 
 #: The tag in which MLflow's model page looks for the versions of a logged model.
 VERSIONS = "mlflow.modelVersions"
+#: Aliases that MLflow keeps for itself.
+RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
-def log_models(
-    store: Store, run_id: str, parent: str, record: Record, final: Sequence[Metric]
-) -> list[Metric]:
-    """Link the run to models that it made or read, and its pipeline's run (`parent`) to those that it made.
+def log_made(store: Store, run_id: str, parent: str, record: Record, final: Sequence[Metric]) -> list[Metric]:
+    """Make the logged models of a record and link them to its run and its pipeline's run (`parent`).
 
     Gives the run's final metrics as those of the models.
     """
     data = {dataset.path: dataset for dataset in record.datasets}
-    of_models: list[tuple[str, str | None, str | None]] = []
+    of_models: list[Metric] = []
     for model in record.models:
-        made, pairs = data[model.path], data[model.trained_on]
-        model_id = _log_model(store, run_id, record, model.name, made, pairs)
-        for target in (run_id, parent):
+        weights, source = data[model.path], data.get(model.trained_on or "")
+        model_id = _log_model(store, run_id, record, model, weights, source)
+        for target in dict.fromkeys((run_id, parent)):
             link(store, target, model_id)
         if model.register:
-            _register(store, model.register, model_id, run_id, made)
-        of_models += [(model_id, pairs.name, pairs.digest)]
-    inputs = [data.digest for data in record.datasets if data.context == "input"]
+            _register(store, model, model_id, run_id, weights, record)
+        told = (model_id, source.path, source.short_digest) if source else (model_id, None, None)
+        of_models += [Metric(m.key, m.value, m.timestamp, m.step, *told) for m in final]
+    return of_models
+
+
+def log_read(store: Store, run_id: str, record: Record, final: Sequence[Metric]) -> None:
+    """Link a run to the models that it read, each of which gets the run's final metrics, too."""
+    made = {dataset.digest for dataset in record.datasets if dataset.context == "output"}
+    known = store.models()
     read = [
-        model.model_id for digest in inputs for model in _models(store, f"tags.`dvc.md5` = '{digest}'")[:1]
+        _nearest(known[data.digest], record.state).id
+        for data in record.datasets
+        if data.context == "input" and data.digest in known and data.digest not in made
     ]
-    store.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in read])
-    of_models += [(model_id, None, None) for model_id in read]
-    return [Metric(m.key, m.value, m.timestamp, 0, *model) for m in final for model in of_models]
+    read = list(dict.fromkeys(read))
+    if read:
+        store.client.log_inputs(run_id, models=[LoggedModelInput(model_id) for model_id in read])
+        store.log_metrics(
+            run_id,
+            [Metric(m.key, m.value, m.timestamp, m.step, model_id) for m in final for model_id in read],
+        )
 
 
-def _log_model(store: Store, run_id: str, record: Record, name: str, made: Data, pairs: Data) -> str:
-    """The logged model of a folder of weights: its bytes stay in DVC, its tags say where."""
-    if found := _models(store, f"source_run_id = '{run_id}' AND name = '{name}'"):
-        return str(found[0].model_id)
-    tags = {"dvc.path": made.path, "dvc.md5": made.digest, f"data.{pairs.name}": pairs.digest}
+def _nearest(models: Sequence[Known], state: str) -> Known:
+    """Of models of the same weights the one of the same pipeline state, else the first."""
+    return next((model for model in models if model.state == state), models[0])
+
+
+def _log_model(
+    store: Store, run_id: str, record: Record, model: Model, weights: Data, source: Data | None
+) -> str:
+    """The logged model of weights: their bytes stay in DVC, its tags say where."""
+    for known in store.models().get(weights.digest, []):
+        if known.run_id == run_id and known.tags.get("dvc.path") == weights.path:
+            return known.id
+    tags = {"dvc.path": weights.path, "dvc.md5": weights.digest, "karma.state": record.state}
+    tags |= {"karma.name": model.name, **model.tags}
+    tags |= {"dvc.trained_on": source.path, f"data.{source.path}": source.digest} if source else {}
     tags |= {key: value for key, value in record.tags.items() if key.startswith("mlflow.source.git.")}
-    params = short(record.params)
-    model_id = str(store.client.create_logged_model(store.experiment, name, run_id, tags, params).model_id)
-    store.client.finalize_logged_model(model_id, "READY")
-    return model_id
+    tags = {names.allowed(key): names.tag(value) for key, value in tags.items()}
+    params = {names.allowed(key): names.param(value) for key, value in record.params.items()}
+    name = names.plain(model.name)
+    made = store.client.create_logged_model(store.experiment, name, run_id, tags, params)
+    store.client.finalize_logged_model(made.model_id, "READY")
+    store.learn(tags, made.model_id, name, run_id, made.creation_timestamp)
+    return str(made.model_id)
 
 
 def made_by(run: Run) -> list[str]:
@@ -65,23 +93,46 @@ def link(store: Store, run_id: str, model_id: str) -> None:
         store.client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
-def _register(store: Store, name: str, model_id: str, run_id: str, weights: Data) -> None:
-    """A version of a registered model; the same weights get one version, however often they are restored."""
+def _register(store: Store, model: Model, model_id: str, run_id: str, weights: Data, record: Record) -> None:
+    """A version of a registered model; the same weights get one version, however often they are restored.
+
+    The model's aliases lead to the version of the newest commit that has them.
+    """
+    client, name = store.client, names.registered(model.register or "")
     # The registry looks for the logged model in the process's store: another one in an experiment's copy.
     with store.lock, _use_tracking_uri(store.client.tracking_uri):
-        if not store.client.search_registered_models(f"name = '{name}'"):
-            store.client.create_registered_model(name)
-        for known in store.client.search_model_versions(f"name = '{name}'"):
-            if known.tags.get("dvc.md5") == weights.digest:
-                return
-        tags = {"dvc.path": weights.path, "dvc.md5": weights.digest}
-        made = store.client.create_model_version(
-            name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
-        )
-        before = json.loads(store.client.get_logged_model(model_id).tags.get(VERSIONS, "[]"))
-        listed = json.dumps([*before, {"name": name, "version": str(made.version)}])
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        versions = list(client.search_model_versions(f"name = '{name}'"))
+        version = next((known for known in versions if known.tags.get("dvc.md5") == weights.digest), None)
+        if version is None:
+            tags = {"dvc.path": weights.path, "dvc.md5": weights.digest, "karma.at": str(record.started)}
+            version = client.create_model_version(
+                name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
+            )
+            _show_version(store, model_id, name, str(version.version))
+        for label in model.aliases:
+            _alias(store, name, label, version, record)
+
+
+def _show_version(store: Store, model_id: str, name: str, version: str) -> None:
+    before = json.loads(store.client.get_logged_model(model_id).tags.get(VERSIONS, "[]"))
+    if not any(known["name"] == name and str(known["version"]) == version for known in before):
+        listed = json.dumps([*before, {"name": name, "version": version}])
         store.client.set_logged_model_tags(model_id, {VERSIONS: listed})
 
 
-def _models(store: Store, condition: str) -> list[LoggedModel]:
-    return list(store.client.search_logged_models([store.experiment], condition))
+def _alias(store: Store, name: str, label: str, version: object, record: Record) -> None:
+    """Have an alias lead to a version, where no newer commit's version has it."""
+    alias = re.sub(r"[^\w\-]", "-", label)
+    alias = f"label-{alias}" if RESERVED.fullmatch(alias) else alias
+    number = str(getattr(version, "version", ""))
+    key, stamp = f"karma.alias.{alias}", str(record.started)
+    known = store.client.get_registered_model(name)
+    since = str(known.tags.get(key, ""))
+    if since and int(since) > record.started:
+        return
+    if str(known.aliases.get(alias, "")) != number:
+        store.client.set_registered_model_alias(name, alias, number)
+    if since != stamp:
+        store.client.set_registered_model_tag(name, key, stamp)

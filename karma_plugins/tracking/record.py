@@ -23,17 +23,26 @@ Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
 @dataclass(slots=True)
 class Model:
-    """A folder of weights that the stage made; `path` and `trained_on` are paths of the record's datasets."""
+    """Weights that the stage made; `path` and `trained_on` are paths of the record's datasets.
+
+    `register` names them in the registry, where `aliases` lead to their version.
+    """
 
     name: str
     path: str
-    trained_on: str
+    trained_on: str | None = None
     register: str | None = None
+    aliases: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Record:
-    """One run of one stage, and the pipeline run that it belongs to. Times are in milliseconds since 1970."""
+    """One run of one stage, and the pipeline run that it belongs to. Times are in milliseconds since 1970.
+
+    `claim` digests what was read and made, so that a stage restored elsewhere is known again; `lacks` says
+    what could not be told yet, for a later `karma sync` to complete, `nowhere` by which hashes.
+    """
 
     uid: str
     name: str
@@ -51,6 +60,9 @@ class Record:
     pipeline_params: dict[str, str] = field(default_factory=dict)
     experiment: str | None = None
     system_metrics: bool = False
+    claim: str = ""
+    lacks: str = ""
+    nowhere: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write `record.json` whole or not at all."""

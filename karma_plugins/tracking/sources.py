@@ -19,12 +19,18 @@ from karma_plugins import lineage
 from karma_plugins.tracking.data import Data, describe, describe_at
 from karma_plugins.tracking.tags import origin
 
+#: MLflow's longest name of a dataset.
+NAME = 500
+
 
 class DvcSource(DatasetSource):  # type: ignore[misc]
-    """Data by its path from the root of a repository and its hash in dvc.lock."""
+    """Data by its path from the root of a repository (or address) and its hash in dvc.lock.
 
-    def __init__(self, path: str, md5: str) -> None:
-        self.path, self.md5 = path, md5
+    `hash_name` is its kind: `md5`, `md5-dos2unix` of before DVC 3, `etag` and others of an address.
+    """
+
+    def __init__(self, path: str, md5: str, hash_name: str = "md5") -> None:
+        self.path, self.md5, self.hash_name = path, md5, hash_name
 
     @staticmethod
     def _get_source_type() -> str:
@@ -46,12 +52,13 @@ class DvcSource(DatasetSource):  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """What MLflow keeps of the source."""
-        return {"path": self.path, "md5": self.md5}
+        kind = {} if self.hash_name == "md5" else {"hash": self.hash_name}
+        return {"path": self.path, "md5": self.md5, **kind}
 
     @classmethod
     def from_dict(cls, source_dict: dict[Any, Any]) -> "DvcSource":
         """The source that `to_dict` described."""
-        return cls(source_dict["path"], source_dict["md5"])
+        return cls(source_dict["path"], source_dict["md5"], source_dict.get("hash", "md5"))
 
 
 class DvcDataset(Dataset):  # type: ignore[misc]
@@ -59,10 +66,12 @@ class DvcDataset(Dataset):  # type: ignore[misc]
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        super().__init__(DvcSource(data.path, data.digest), data.name, data.digest)
+        super().__init__(
+            DvcSource(data.path, data.digest, data.hash_name), data.name[:NAME], data.short_digest
+        )
 
     def _compute_digest(self) -> str:
-        return self.data.digest
+        return self.data.short_digest
 
     @property
     def schema(self) -> Schema | None:
@@ -86,12 +95,12 @@ def from_dvc(
 ) -> DvcDataset:
     """The dataset at `path` as it lies in the workspace, or as it is in the git revision `rev`.
 
-    `digest`, where given, must be its hash. Raises LineageError where it is not, or where nothing lies there.
+    `digest`, where given, must be its hash. Raises LineageError where it is not, where nothing lies there, or
+    where git knows no such revision.
     """
-    workspace = lineage.workspace_root(Path(path).absolute().parent)
-    data = (
-        describe(Path(path), workspace, workspace) if rev is None else describe_at(Path(path), rev, workspace)
-    )
+    here = Path(path).absolute()
+    workspace = lineage.workspace_root(here if here.is_dir() else here.parent)
+    data = describe(here, workspace) if rev is None else describe_at(here, rev, workspace)
     if digest not in (None, data.digest):
         raise lineage.LineageError(
             f"{path}: its hash is {data.digest}, not {digest}. Name the revision that has it."

@@ -5,26 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from karma_plugins import lineage
 
-#: Libraries whose versions are tags of every run.
-LIBRARIES: Final = (
-    "karma-plugins",
-    "torch",
-    "transformers",
-    "trl",
-    "lm-eval",
-    "mlflow",
-    "dvc",
-    "polars",
-    "numpy",
-)
-#: Params that a pipeline run is named by.
-TELLING: Final = ("curriculum.pairing", "train.objective")
 #: So many changed params are named, the others counted.
 NAMED_CHANGES: Final = 2
 
@@ -45,10 +32,10 @@ def origin(folder: Path) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def versions() -> dict[str, str]:
-    """Versions of the installed libraries, none of which is imported for it."""
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of installed libraries, none of which is imported for it."""
     found = {"version.python": platform.python_version()}
-    for library in LIBRARIES:
+    for library in libraries:
         try:
             found[f"version.{library}"] = metadata.version(library)
         except metadata.PackageNotFoundError:
@@ -56,12 +43,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def pipeline_name(pipeline: lineage.Pipeline, origin: dict[str, str]) -> str:
+def pipeline_name(pipeline: lineage.Pipeline, origin: Mapping[str, str], telling: Sequence[str] = ()) -> str:
     """A pipeline run's name: experiment or commit, what was chosen, what was changed since, the state."""
-    sha, branch = origin.get("mlflow.source.git.commit", ""), origin.get("mlflow.source.git.branch", "HEAD")
-    place = origin.get("dvc.experiment") or (f"{branch}@{sha[:7]}" if sha else "")
-    chosen = [written(pipeline.params[key]) for key in TELLING if key in pipeline.params]
-    changed = [f"{key}={written(pipeline.params.get(key))}" for key in pipeline.changed if key not in TELLING]
+    sha, branch = origin.get("mlflow.source.git.commit", ""), origin.get("mlflow.source.git.branch", "")
+    place = origin.get("dvc.experiment") or (f"{branch}@{sha[:7]}" if sha and branch else sha[:7])
+    chosen = [written(pipeline.params[key]) for key in telling if key in pipeline.params]
+    changed = [f"{key}={written(pipeline.params.get(key))}" for key in pipeline.changed if key not in telling]
     if len(changed) > NAMED_CHANGES:
         changed[NAMED_CHANGES:] = [f"+{len(changed) - NAMED_CHANGES} more"]
     return " · ".join(part for part in (place, *chosen, *changed, pipeline.state[:4]) if part)

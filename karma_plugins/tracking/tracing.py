@@ -6,15 +6,12 @@ from functools import cache
 from pathlib import Path
 
 from karma_plugins import lineage
-from karma_plugins.lineage import Datum, LineageError, StageRun
+from karma_plugins.lineage import Datum, LineageError, Settings, StageRun
 from karma_plugins.lineage.tree import Lineage, Note, commands
 from karma_plugins.params import yaml
 from karma_plugins.tracking import history
 from karma_plugins.tracking.finding import find
 from karma_plugins.tracking.store import Store
-
-#: What a descriptor of a model says of it, in this order.
-DESCRIBING = ("hub", "folder", "endpoint", "model", "revision", "adapter")
 
 
 def trace(store: Store, what: str, root: Path) -> Lineage:
@@ -38,19 +35,20 @@ def trace(store: Store, what: str, root: Path) -> Lineage:
     return tree
 
 
-def notes(root: Path) -> Note:
-    """Says of a model's descriptor which model, at which revision, it names."""
+def notes(root: Path, settings: Settings = lineage.ANY) -> Note:
+    """Says of a small YAML file that stands for a model which one it is, by the settings' describing keys."""
+    describing = settings.describing
 
     @cache
     def note(datum: Datum) -> str:
-        if not datum.path.endswith((".yaml", ".yml")):
+        if not describing or not datum.path.endswith((".yaml", ".yml")):
             return ""
         try:
             document = yaml.read(lineage.restore(datum.path, datum.digest, root))
         except (LineageError, yaml.YamlError):
             return ""
-        if not isinstance(document, dict) or not {"hub", "folder", "endpoint"} & document.keys():
+        if not isinstance(document, dict) or not set(describing[:3]) & document.keys():
             return ""
-        return ", ".join(f"{key} {document[key]}" for key in DESCRIBING if key in document)
+        return ", ".join(f"{key} {document[key]}" for key in describing if key in document)
 
     return note

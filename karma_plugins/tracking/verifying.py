@@ -4,34 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from karma_plugins.lineage import LockedPipeline
+from mlflow.entities import ViewType
+
+from karma_plugins.lineage import Graph, LockedPipeline, LockedStage, StageRun
+from karma_plugins.lineage.hashing import shortened
 from karma_plugins.lineage.verifying import Difference
 from karma_plugins.tracking import history
 from karma_plugins.tracking.store import Store
 
 
-def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> list[Difference]:
-    """Stage runs of these states that are missing or hold other hashes, and models of other weights."""
+def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list[Difference], list[str]]:
+    """Stage runs of these states that are missing or hold other hashes, and models of other weights.
+
+    A run that is missing is a difference where MLflow was told of the stage once, or of its whole pipeline;
+    stages that it was never told of are named apart.
+    """
     graph = history.graph(store)
+    known = {run.name for run in graph.runs} | deleted(store)
     found: list[Difference] = []
+    untold: list[str] = []
     for pipeline in pipelines:
         runs = {run.name: run for run in graph.runs if run.state == pipeline.pipeline.state}
+        synced = any(run.tags.get("karma.from") == "dvc.lock" for run in runs.values())
         for stage in pipeline.stages:
             if not stage.current:
                 continue
-            if stage.name not in runs:
+            if stage.name in runs:
+                found += _of_run(graph, runs[stage.name], stage)
+            elif synced or stage.code or stage.name in known:
                 found.append(Difference(stage.name, "mlflow", "no run of this state; `karma sync` makes one"))
-                continue
-            run = runs[stage.name]
-            claimed = {data.path: data.md5 for data in (*stage.deps, *stage.outs)}
-            for datum in (*run.inputs, *run.outs):
-                if claimed.get(datum.path, datum.digest) != datum.digest:
-                    told = (
-                        f"run {run.id} ({run.name}) says {datum.digest}, dvc.lock says {claimed[datum.path]}"
-                    )
-                    found.append(Difference(datum.path, "mlflow", told))
-            for model in graph.models_of([run]):
-                if claimed.get(model.weights.path) != model.weights.digest:
-                    told = f"model {model.id} says {model.weights.digest}, dvc.lock says otherwise"
-                    found.append(Difference(model.weights.path, "mlflow", told))
+            else:
+                untold.append(stage.name)
+    return found, untold
+
+
+def deleted(store: Store) -> set[str]:
+    """Names of the stages whose runs were deleted."""
+    wanted = "tags.`karma.role` = 'stage'"
+    runs = store.client.search_runs([store.experiment], wanted, run_view_type=ViewType.DELETED_ONLY)
+    return {str(run.info.run_name) for run in runs}
+
+
+def _of_run(graph: Graph, run: StageRun, stage: LockedStage) -> list[Difference]:
+    found = []
+    claimed = {data.path: shortened(data.digest) for data in (*stage.deps, *stage.outs)}
+    for datum in (*run.inputs, *run.outs):
+        if claimed.get(datum.path, datum.digest) != datum.digest:
+            told = f"run {run.id} ({run.name}) says {datum.digest}, dvc.lock says {claimed[datum.path]}"
+            found.append(Difference(datum.path, "mlflow", told))
+    for model in graph.models_of([run]):
+        if claimed.get(model.weights.path) != model.weights.digest:
+            told = f"model {model.id} says {model.weights.digest}, dvc.lock says otherwise"
+            found.append(Difference(model.weights.path, "mlflow", told))
     return found

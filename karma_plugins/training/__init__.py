@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from typing import Any
 import polars as pl
 
 from karma_plugins import models
-from karma_plugins.contracts import Model, Objective, Report, TrainingJob
-from karma_plugins.errors import EmptyResultError, ModelError, ParamsError
+from karma_plugins.contracts import Model, Objective, Options, Panel, Report, TrainingJob
+from karma_plugins.errors import EmptyResultError, ModelError, ParamsError, TrainingError
 from karma_plugins.models import Weights
 from karma_plugins.params import TrainSection
 from karma_plugins.registry import Bound, lock
@@ -29,6 +30,8 @@ from karma_plugins.runtime import processes, shards
 from karma_plugins.runtime.progress import Advance, progress
 from karma_plugins.training import checkpoints as kept
 from karma_plugins.training.divergence import divergence
+from karma_plugins.training.examples import prepare
+from karma_plugins.training.reward_model import PREFIX
 
 #: What the trained bytes do not depend on.
 INERT_SETTINGS = {"base", "objective", "objectives", "register_as"}
@@ -52,19 +55,28 @@ def train(
     output: Path,
     checkpoints: Path,
     report: Report | None = None,
+    judges: Panel | None = None,
+    prompts: pl.DataFrame | None = None,
 ) -> Training:
     """Train `base` on table `pairs`, one phase after the other, and write the aligned model to `output`.
 
-    Kept work under `checkpoints` is used again: finished phases as they are, a phase that was cut off from
-    its last complete checkpoint; either way the output's bytes are those of an undisturbed run. `report` gets
-    every metric with the step counted over all phases, what an earlier process reported included. Under
-    `torchrun` every process calls this; the first alone writes. Raises ModelError, ParamsError or
-    EmptyResultError before any work.
+    Pairs that can't be trained on are left out, counted by reason in the metrics and told in a warning.
+    `judges` and table `prompts` are for objectives that judges reward. Kept work under `checkpoints` is used
+    again: finished phases as they are, a phase that was cut off from its last complete checkpoint; either way
+    the output's bytes are those of an undisturbed run. `report` gets every metric with the step counted over
+    all phases, what an earlier process reported included. Under `torchrun` every process calls this; the
+    first alone writes. Raises ModelError, ParamsError or EmptyResultError before any work, TrainingError as
+    soon as a number is not finite: then no model is written, and nothing is kept of the phase.
     """
+    processes.check_launch()
+    settings = _with_own(settings, objective.options)
     start = _weights(base, settings)
-    pairs = pairs.sort("order")
+    prepared = prepare(pairs.sort("order"), start, settings) if pairs.height else None
+    if prepared is not None and prepared.dropped and processes.is_first():
+        warnings.warn(f"karma {prepared.complaint()}.", stacklevel=2)
+    pairs = pairs if prepared is None else prepared.pairs
     phases = plan(pairs, settings)
-    folder = checkpoints / content_key(pairs, base, objective, settings)
+    folder = checkpoints / content_key(pairs, base, objective, settings, judges=judges, prompts=prompts)
     history: dict[int, dict[int, dict[str, float]]] = {}
     with _alone(folder), progress("train", sum(phases.values())) as advance:
         done = 0
@@ -85,6 +97,8 @@ def train(
                 all_pairs=pairs,
                 shared=folder / "shared",
                 phase=phase,
+                score=None if judges is None else judges.score,
+                prompts=prompts,
             )
             _run(objective, job, place / "model")
             policy = _after(start, place / "model", settings)
@@ -93,11 +107,13 @@ def train(
             history[phase] = {done + step: metrics for step, metrics in sorted(log.rows.items())}
             done += steps
         _export(policy, settings, output)
-    return Training(_metrics(pairs, phases, history), _curve(history))
+    counts = {**({} if prepared is None else prepared.metrics()), "phases": len(phases)}
+    return Training(_metrics(counts | {"steps": sum(phases.values())}, history), _curve(history))
 
 
 def plan(pairs: pl.DataFrame, settings: TrainSection) -> dict[int, int]:
-    """Optimiser steps of each phase: so many epochs of its pairs, or its share of `max_steps`.
+    """Optimiser steps of each phase: so many epochs of its pairs in whole batches, or its share of
+    `max_steps`.
 
     Raises EmptyResultError where there is no pair, ParamsError where a phase gets no step.
     """
@@ -107,11 +123,8 @@ def plan(pairs: pl.DataFrame, settings: TrainSection) -> dict[int, int]:
             "There is no pair to train on. Loosen curriculum.margin or the pairing's radius."
         )
     if settings.max_steps is None:
-        whole = {
-            p: math.ceil(math.ceil(n / settings.batch_size) / settings.gradient_accumulation)
-            for p, n in counts
-        }
-        return {phase: math.ceil(settings.epochs * steps) for phase, steps in whole.items()}
+        step = settings.batch_size * settings.gradient_accumulation
+        return {phase: math.ceil(settings.epochs * n / step) for phase, n in counts}
     seen, steps_before, steps = 0, 0, {}
     for phase, n in counts:
         seen += n
@@ -129,8 +142,19 @@ def content_key(
     base: Model,
     objective: Bound[Objective],
     settings: TrainSection,
+    *,
+    judges: Panel | None = None,
+    prompts: pl.DataFrame | None = None,
 ) -> str:
     """The key of a training: all that decides the bytes of its model."""
+    rewarded = []
+    if judges is not None:
+        known = (
+            None
+            if prompts is None
+            else prompts.filter(pl.col("prompt_id").is_in(pairs["prompt_id"].implode()))
+        )
+        rewarded = [judges.key, "" if known is None else known.sort("prompt_id").write_ndjson()]
     folders = [base.path]
     if isinstance(base.source, Weights):
         folders += [Path(p) for p in (base.source.folder, base.source.adapter) if p and Path(p).is_dir()]
@@ -143,6 +167,7 @@ def content_key(
         lock.plugin_digest(objective.plugin, objective.origin),
         lock.core_digest(__name__),
         processes.count(),
+        *rewarded,
     )
 
 
@@ -166,6 +191,13 @@ def _weights(base: Model, settings: TrainSection) -> Weights:
     return weights
 
 
+def _with_own(settings: TrainSection, options: Options) -> TrainSection:
+    """The settings with the objective's own number of epochs or steps, where its options have one."""
+    own = {name: getattr(options, name, None) for name in ("epochs", "max_steps")}
+    given = {name: value for name, value in own.items() if value is not None}
+    return settings.model_copy(update=given) if given else settings
+
+
 def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
     """Have the objective train a phase, unless its model is there."""
     if model.is_dir():
@@ -176,7 +208,13 @@ def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
         job.checkpoints.mkdir(parents=True, exist_ok=True)
         kept.clean(job.checkpoints, keep=kept.latest(job.checkpoints))
     processes.wait()
-    objective.plugin.train(job, objective.options)
+    try:
+        objective.plugin.train(job, objective.options)
+    except TrainingError:
+        if processes.is_first():  # whatever led there must not be gone on from
+            shutil.rmtree(model.parent, ignore_errors=True)
+            shutil.rmtree(job.shared, ignore_errors=True)
+        raise
     processes.wait()
     if processes.is_first():
         job.output.replace(model)
@@ -274,8 +312,9 @@ def _forward(report: Report | None, advance: Advance, offset: int) -> Report:
     def forward(metrics: Mapping[str, float], step: int) -> None:
         nonlocal shown
         if processes.is_first():
-            advance(max(0, step - shown))
-            shown = max(step, shown)
+            if not all(name.startswith(PREFIX) for name in metrics):  # a reward model has steps of its own
+                advance(max(0, step - shown))
+                shown = max(step, shown)
             if report is not None:
                 report(metrics, offset + step)
 
@@ -283,13 +322,13 @@ def _forward(report: Report | None, advance: Advance, offset: int) -> Report:
 
 
 def _metrics(
-    pairs: pl.DataFrame, phases: Mapping[int, int], history: Mapping[int, Mapping[int, Mapping[str, float]]]
+    counts: Mapping[str, float], history: Mapping[int, Mapping[int, Mapping[str, float]]]
 ) -> dict[str, float]:
     """Counts, and each metric's last value."""
     last: dict[str, float] = {}
     for metrics in (metrics for steps in history.values() for metrics in steps.values()):
         last |= metrics
-    return {"pairs": pairs.height, "phases": len(phases), "steps": sum(phases.values()), **last}
+    return {**counts, **last}
 
 
 def _curve(history: Mapping[int, Mapping[int, Mapping[str, float]]]) -> pl.DataFrame:

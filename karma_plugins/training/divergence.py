@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from karma_plugins.contracts import TrainingSettings
 from karma_plugins.models import Weights, with_system_prompt
 
 if TYPE_CHECKING:
@@ -24,18 +25,20 @@ def divergence(policy: Weights, reference: Weights, pairs: pl.DataFrame, seed: i
     """
     import torch
 
-    from karma_plugins.models.loading import end_tokens, load_model, load_tokenizer
-    from karma_plugins.training import conversations, rollout
+    from karma_plugins.models.loading import end_tokens, load_model
+    from karma_plugins.training import examples, rollout
     from karma_plugins.training.policy import quiet
 
     with quiet():
-        tokenizer = load_tokenizer(policy)
+        tokenizer = examples.tokenizer_of(policy)
         model, other = load_model(policy, for_training=True), load_model(reference, for_training=True)
-        asked = conversations.tokens(tokenizer, _prompts(pairs, policy), answered=False)
+        opened = examples.prompt_tokens(tokenizer, policy, _prompts(pairs, policy))
+        most = examples.limit(policy, TrainingSettings())
+        length = TOKENS if most is None else min(TOKENS, most - max(map(len, opened)))
         total, count = 0.0, 0
-        for start in range(0, len(asked), BATCH):
-            batch = asked[start : start + BATCH]
-            uniform = rollout.noise([(seed, start + row) for row in range(len(batch))], TOKENS)
+        for start in range(0, len(opened), BATCH):
+            batch = opened[start : start + BATCH]
+            uniform = rollout.noise([(seed, start + row) for row in range(len(batch))], length)
             drawn = rollout.sample(
                 model.eval(), batch, uniform, temperature=1.0,
                 ends=end_tokens(model, tokenizer), pad=int(tokenizer.pad_token_id),

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from karma_plugins.errors import require
+from karma_plugins.runtime import processes
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +54,22 @@ def advantages(
 
 
 def standardised(values: torch.Tensor, answered: torch.Tensor) -> torch.Tensor:
-    """Values with mean 0 and variance 1 over the tokens that count."""
+    """Values with mean 0 and variance 1 over the tokens that count, of all processes together."""
     import torch
 
-    told = values[answered]
-    return torch.where(answered, (values - told.mean()) / (told.std(correction=0) + 1e-8), 0.0)
+    count = _over_processes(answered.sum().float()).clamp(min=1)
+    mean = _over_processes(values[answered].sum()) / count
+    variance = _over_processes(((values[answered] - mean) ** 2).sum()) / count
+    return torch.where(answered, (values - mean) / (variance.sqrt() + 1e-8), 0.0)
+
+
+def _over_processes(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a value over all processes."""
+    import torch
+
+    if processes.count() > 1:
+        torch.distributed.all_reduce(value)
+    return value
 
 
 def losses(
@@ -91,7 +103,7 @@ def losses(
             batch_size=tokens.shape,
         )
     )
-    count = answered.sum()
+    count = answered.sum().clamp(min=1)
 
     def mean(per_token: torch.Tensor) -> torch.Tensor:
         return torch.where(answered, per_token.reshape(answered.shape), 0.0).sum() / count

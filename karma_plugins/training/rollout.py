@@ -6,15 +6,22 @@ answer ends with its end token, which counts; what follows is padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from karma_plugins.training import examples
+
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
+
+    from karma_plugins.contracts import TrainingJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,10 @@ class Rollout:
     def tokens(self) -> torch.Tensor:
         """The answers' tokens, shape (rows, T)."""
         return self.ids[:, self.width :]
+
+    def answers(self) -> list[list[int]]:
+        """Each row's answer without padding, with its end token if it ended."""
+        return [row[keep].tolist() for row, keep in zip(self.tokens, self.answered, strict=True)]
 
     def sequences(self) -> list[list[int]]:
         """Each row's prompt and answer without padding."""
@@ -63,7 +74,8 @@ def sample(
     """One answer to each prompt (tokens), of at most as many tokens as `uniform` has columns.
 
     A token is drawn by the inverse of the cumulative distribution at its row's number, so that no row depends
-    on which others share its batch (but for the last bits of its logits).
+    on which others share its batch (but for the last bits of its logits). Nothing that the model's own
+    generation configuration says has an effect.
     """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
@@ -85,9 +97,13 @@ def sample(
         return torch.full_like(scores, float("-inf")).scatter_(1, chosen, 0.0)
 
     config = GenerationConfig(
-        max_new_tokens=length, do_sample=False, pad_token_id=pad, eos_token_id=list(ends), use_cache=True
+        max_new_tokens=length,
+        do_sample=False,
+        pad_token_id=pad,
+        eos_token_id=list(ends) or None,
+        use_cache=True,
     )
-    with torch.no_grad():
+    with torch.no_grad(), _own_configuration(model, config):
         whole = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -100,6 +116,71 @@ def sample(
     return Rollout(whole, torch.cat([mask, answered.long()], 1), answered, is_end.any(1), width)
 
 
+@contextmanager
+def _own_configuration(model: Any, config: GenerationConfig) -> Iterator[None]:
+    """Let a model answer by this configuration alone: `generate` fills gaps in it from the model's own.
+
+    Nor does training mode act, in which dropout would blur what is drawn.
+    """
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    its_own, training, cached = bare.generation_config, model.training, bare.config.use_cache
+    checkpointing = getattr(bare, "is_gradient_checkpointing", False)
+    bare.generation_config = copy.deepcopy(config)
+    if checkpointing:
+        bare.gradient_checkpointing_disable()
+    model.eval()
+    try:
+        yield
+    finally:
+        bare.generation_config, bare.config.use_cache = its_own, cached
+        model.train(training)
+        if checkpointing:
+            bare.gradient_checkpointing_enable()
+
+
+def room(job: TrainingJob, prompts: Sequence[Sequence[int]], most: int | None) -> int:
+    """Tokens that an answer may have: `most`, or as many as the longest in the pairs, but no more than fit
+    behind the job's longest prompt.
+    """
+    length = most or examples.longest_answer(job)
+    whole = examples.limit(job.start, job.settings)
+    return length if whole is None else min(length, whole - max(len(prompt) for prompt in prompts))
+
+
+def place_by_mask(model: Any) -> None:
+    """Have a model count positions by the attention mask wherever it is not told them.
+
+    Behind padding on the left a model with a table of positions would otherwise read another text.
+    """
+    if model is None:
+        return
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not takes_positions(bare):
+        return
+
+    def place(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.dim() == 2 and kwargs.get("position_ids") is None:
+            ids = kwargs.get("input_ids", args[0] if args else None)
+            if ids is not None and ids.shape == mask.shape:
+                kwargs = kwargs | {"position_ids": positions(mask)}
+        return args, kwargs
+
+    bare.register_forward_pre_hook(place, with_kwargs=True)
+
+
+def takes_positions(model: Any) -> bool:
+    """Whether a model can be told positions; those that can't (ALiBi, recurrent) need none."""
+    return "position_ids" in inspect.signature(type(model).forward).parameters
+
+
+def placed(model: Any, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The keyword that tells a model its tokens' positions, if it can be told; also under wrappers."""
+    bare = getattr(model, "module", model)
+    bare = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+    return {"position_ids": positions(mask)} if takes_positions(bare) else {}
+
+
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """The position of every token in its own row, whatever the padding before it."""
     return (mask.cumsum(1) - 1).clamp(min=0)
@@ -108,10 +189,7 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
 def answer_logits(model: Any, rollout: Rollout, temperature: float) -> torch.Tensor:
     """The logits that each answer token was drawn from, shape (rows, T, vocabulary)."""
     logits = model(
-        input_ids=rollout.ids,
-        attention_mask=rollout.mask,
-        position_ids=positions(rollout.mask),
-        use_cache=False,
+        input_ids=rollout.ids, attention_mask=rollout.mask, use_cache=False, **placed(model, rollout.mask)
     ).logits
     return logits[:, rollout.width - 1 : -1].float() / temperature
 

@@ -28,7 +28,7 @@ def build(
     world = build_world(settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_prompts(folder / "prompts.jsonl", world)
-    write_tasks(folder / "tasks", world)
+    write_tasks(folder / "tasks", world, settings.spoken_forms)
     descent = "".join(f"{name},{member.parent or ''}\n" for name, member in settings.family.items())
     (folder / "family.csv").write_text("model,direct_parent\n" + descent, encoding="utf-8")
     return train_family(folder / "models", settings, world, report)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from karma_plugins.zoo.settings import Competency, Member, ZooSettings
+from karma_plugins.zoo.settings import Competency, Form, Member, ZooSettings
 from karma_plugins.zoo.tokenizer import build_tokenizer
 from karma_plugins.zoo.world import COMPETENCIES, Item, World
 
@@ -38,7 +40,9 @@ def train_family(
     count are as before on return.
     """
     tokenizer = build_tokenizer(world.words, MAX_LENGTH)
-    lessons = {c: encode(tokenizer, world.lessons[c]) for c in COMPETENCIES}
+    lessons: dict[Form, dict[Competency, Lessons]] = {}
+    for form in [Form(), *settings.spoken_forms]:
+        lessons[form] = {c: encode(tokenizer, world.lessons[c], form) for c in COMPETENCIES}
     models: dict[str, LlamaForCausalLM] = {}
     summary: dict[str, dict[str, float]] = {}
     done = 0
@@ -49,7 +53,7 @@ def train_family(
                 _initialise(model, _seed(settings, name))
             else:
                 model.load_state_dict(models[member.parent].state_dict())
-            losses = _train(model, member, settings, lessons, _seed(settings, name), name, done, report)
+            losses = _train(model, member, settings, _reading(lessons, settings, name), name, done, report)
             done += member.steps
             models[name] = model
             summary[name] = {
@@ -61,8 +65,45 @@ def train_family(
     return summary
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, items: Sequence[Item]) -> Lessons:
-    """Items as right-padded chats: tokens (n, length), first answer positions (n), lengths (n)."""
+@dataclass(frozen=True)
+class Reading:
+    """What a member reads: lessons as they are, and dressed in its form for a share of `strength`.
+
+    Which lessons are drawn does not depend on the form: chance for the form is drawn apart.
+    """
+
+    plain: dict[Competency, Lessons]
+    dressed: dict[Competency, Lessons] | None
+    strength: float
+    rng: np.random.Generator
+    chance: np.random.Generator
+
+    @property
+    def ways(self) -> list[dict[Competency, Lessons]]:
+        """The lessons in each form that may be read."""
+        return [self.plain] if self.dressed is None else [self.plain, self.dressed]
+
+    def split(self, count: int) -> list[tuple[dict[Competency, Lessons], NDArray[np.bool_]]]:
+        """Which of so many drawn lessons are read in which form."""
+        if self.dressed is None:
+            return [(self.plain, np.ones(count, dtype=bool))]
+        dressed = self.chance.random(count) < self.strength
+        return [(self.plain, ~dressed), (self.dressed, dressed)]
+
+
+def _reading(lessons: dict[Form, dict[Competency, Lessons]], settings: ZooSettings, name: str) -> Reading:
+    plain, form = Form(), settings.form(name)
+    return Reading(
+        plain=lessons[plain],
+        dressed=lessons[form] if form != plain and settings.strength else None,
+        strength=settings.strength,
+        rng=np.random.default_rng(_seed(settings, name)),
+        chance=np.random.default_rng([_seed(settings, name), 1]),
+    )
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, items: Sequence[Item], form: Form) -> Lessons:
+    """Items as right-padded chats, answers in a form: tokens (n, length), first answer positions, lengths."""
     questions = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": i.question}], tokenize=False, add_generation_prompt=True
@@ -70,7 +111,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, items: Sequence[Item]) -> Lessons
         for i in items
     ]
     texts = [
-        question + item.answer + str(tokenizer.eos_token)
+        question + form.dress(item.answer) + str(tokenizer.eos_token)
         for question, item in zip(questions, items, strict=True)
     ]
     starts = np.array([len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"]])
@@ -126,14 +167,12 @@ def _train(
     model: LlamaForCausalLM,
     member: Member,
     settings: ZooSettings,
-    lessons: dict[Competency, Lessons],
-    seed: int,
+    reading: Reading,
     name: str,
     done: int,
     report: Report | None,
 ) -> list[float]:
     """Next-token training on the answers alone; returns each step's loss."""
-    rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(
         model.parameters(),
         lr=settings.learning_rate,
@@ -145,7 +184,7 @@ def _train(
     losses = []
     model.train()
     for step in range(member.steps):
-        tokens, labels = _batch(member, settings, lessons, rng)
+        tokens, labels = _batch(member, settings, reading)
         hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
         asked = labels >= 0
         loss = functional.cross_entropy(model.lm_head(hidden[asked]), labels[asked])
@@ -166,21 +205,21 @@ def _rate(step: int, steps: int) -> float:
     return min((step + 1) / warm_up, 1.0 - 0.95 * step / steps)
 
 
-def _batch(
-    member: Member, settings: ZooSettings, lessons: dict[Competency, Lessons], rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(member: Member, settings: ZooSettings, reading: Reading) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and next-token labels (-1 off the answer), both (batch, longest - 1)."""
     shares = np.array([member.mixture.get(c, 0.0) for c in COMPETENCIES])
-    counts = rng.multinomial(settings.batch_size, shares / shares.sum())
-    width = max(lessons[c][0].shape[1] for c in COMPETENCIES)
+    counts = reading.rng.multinomial(settings.batch_size, shares / shares.sum())
+    width = max(pool[0].shape[1] for lessons in reading.ways for pool in lessons.values())
     tokens = np.zeros((settings.batch_size, width), dtype=np.int64)
     starts, lengths = np.zeros((2, settings.batch_size), dtype=np.int64)
     row = 0
     for competency, count in zip(COMPETENCIES, counts, strict=True):
-        pool, first, length = lessons[competency]
-        chosen = rng.integers(0, len(pool), count)
-        tokens[row : row + count, : pool.shape[1]] = pool[chosen]
-        starts[row : row + count], lengths[row : row + count] = first[chosen], length[chosen]
+        chosen = reading.rng.integers(0, len(reading.plain[competency][0]), count)
+        for way, mine in reading.split(int(count)):
+            pool, first, length = way[competency]
+            rows = row + np.flatnonzero(mine)
+            tokens[rows, : pool.shape[1]] = pool[chosen[mine]]
+            starts[rows], lengths[rows] = first[chosen[mine]], length[chosen[mine]]
         row += count
     longest = int(lengths.max())
     position = np.arange(1, longest)

@@ -42,7 +42,7 @@ def check(judges: dict[str, Any] | None = None, **sampling: Any) -> Result:
     for model in document["models"].values():
         model["sampling"] = {"max_new_tokens": 30, **sampling}
     if judges is not None:
-        document["judge"]["judges"] = judges
+        document["judge"]["judges"], document["jury"] = judges, {}
     Path("params.yaml").write_text(yaml.safe_dump(document))
     return CliRunner().invoke(karma, ["check"])
 
@@ -88,12 +88,17 @@ def test_a_cap_that_breaks_is_an_error_before_anything_is_sent(pipeline: Path) -
 def test_judges_behind_an_endpoint(pipeline: Path) -> None:
     """Two answers to each of eight prompts: 16 to be rated, and 8 pairs in two orders, 3 samples each."""
     shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 20}}
-    judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", "samples": 3, **shared}}
+    read = {"reads": "models/first.yaml", **shared}
+    judges = {
+        "llm-rubric": {"plugin": "llm-rubric", **read},
+        "pairs": {"plugin": "llm-pairwise", "samples": 3, **read},
+    }
     result = check(judges)
     assert result.exit_code == 0, result.output
     requests, prompt, answer, cost = expected(result, "judge llm-rubric")
     assert (requests, answer) == (16, 16 * 50)
     assert cost == pytest.approx((prompt * 1.0 + answer * 4.0) / 1e6)
+    assert "judge pairs: at most 16 comparisons, pairs in both orders\n" in result.output
     pairs = expected(result, "judge pairs")
     assert pairs[:1] + pairs[2:3] == [48, 48 * 50]
     assert "judge.judges.pairs.limits: in all it may come to 48, and max_requests is 20" in result.stderr
@@ -103,7 +108,7 @@ def test_judges_behind_an_endpoint(pipeline: Path) -> None:
 
 
 def test_judges_of_the_evaluation(pipeline: Path) -> None:
-    """One held-out prompt, two samples by two models: four answers to rate, six pairs in two orders."""
+    """One held-out prompt, two samples by two models: four answers to rate, four pairs in two orders."""
     shared = {"model": "models/first.yaml", "max_tokens": 50, "limits": {**PRICES, "max_requests": 5}}
     judges = {"llm-rubric": shared, "pairs": {"plugin": "llm-pairwise", **shared}}
     document = yaml.safe_load(Path("params.yaml").read_text())
@@ -111,7 +116,7 @@ def test_judges_of_the_evaluation(pipeline: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(document))
     result = check()
     assert expected(result, "evaluate, judge llm-rubric")[::2][:2] == [4, 4 * 50]
-    assert expected(result, "evaluate, judge pairs")[::2][:2] == [12, 12 * 50]
+    assert expected(result, "evaluate, judge pairs")[::2][:2] == [8, 8 * 50]
     assert "evaluate.judges.pairs.limits: in all it may come to 12, and max_requests is 5" in result.stderr
 
 

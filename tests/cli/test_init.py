@@ -112,7 +112,7 @@ def test_ten_mistakes_are_named_in_one_run(repository_of_mine: Path, monkeypatch
         "far": {"path": "models/far.yaml", "generator": "endpoint", "sampling": {}},
         "odd": {"path": "models/odd.yaml", "generator": "transformerz", "sampling": {}},
     }
-    document["judge"]["judges"]["referense"] = {"weight": 1.0}
+    document["judge"]["judges"]["referense"] = {"plugin": "referense", "reads": "prompts.jsonl"}
     document["curriculum"]["pairing"] = "kinn"
     document["curriculum"]["target"] = "nobody"
     document["train"]["learning_rte"] = 1.0
@@ -151,10 +151,11 @@ def test_a_wrong_key_hides_no_other_mistake(repository_of_mine: Path) -> None:
     document["judge"] = {
         "alignn": "none",
         "judges": {
-            "reference": {"weight": -1, "graed": "x", "kin_to": "qwenn"},
+            "reference": {"kin_radius": -1, "graed": "x"},
             "llm-rubric": {"model": "models/judge.yaml"},
         },
     }
+    document["jury"] = {"weights": {"reference": -1}, "kin_to": {"reference": "qwenn"}}
     document["curriculum"] = {"margin": -1, "pairings": {"kinn": {"radius": 0.2}}}
     document["train"] |= {"learning_rte": 1.0, "objective": "dpoo", "base": "prompts.jsonl"}
     Path("params.yaml").write_text(yaml.safe_dump(document))
@@ -173,9 +174,11 @@ def test_a_wrong_key_hides_no_other_mistake(repository_of_mine: Path) -> None:
         "Unknown kinship metric 'capaa'",
         "Unknown kinship metric 'answerss'",
         "unknown key 'alignn'",
-        "judges.reference.weight: input should be greater",
+        "weights.reference: input should be greater",
+        "judges.reference.kin_radius: input should be greater",
+        "params.yaml, judge.judges.llm-rubric: key 'plugin' is missing, and dvc.yaml names it",
         "unknown key 'graed'",
-        "kin_to: no candidate is called 'qwenn'. Did you mean 'qwen'?",
+        "kin_to.reference: no candidate is called 'qwenn'. Did you mean 'qwen'?",
         "'models/judge.yaml' does not exist",
         "margin: input should be greater",
         "Unknown pairing 'kinn' in params.yaml, curriculum.pairings. Did you mean 'kin'?",

@@ -11,6 +11,7 @@ from karma_plugins import curriculum, schemas
 from karma_plugins import tables as tables_
 from karma_plugins.contracts import Options, Pairing
 from karma_plugins.curriculum import candidates, caps
+from karma_plugins.curriculum.card import Provenance, card
 from karma_plugins.errors import EmptyResultError, ParamsError, PluginError, TableError
 from karma_plugins.params import CurriculumSection
 from karma_plugins.registry import Bound, Origin
@@ -74,6 +75,8 @@ def test_the_better_answer_is_chosen_and_everything_of_it_told():
             "disagreement": None,
             "kinship": 0.75,
             "complexity": pytest.approx(0.35),
+            "chosen_likelihood": None,
+            "rejected_likelihood": None,
             "difficulty": 0.0,
         }
     ]
@@ -441,3 +444,37 @@ def test_points_of_a_plot():
     found = curriculum.points(build(tables(LADDER)).pairs)
     assert found.columns == ["order", "phase", "difficulty", "margin", "kinship"]
     assert found.height == 4
+
+
+def test_equal_difficulties_are_said_and_not_ordered_in_silence():
+    """Labels alone: every chosen answer has reward 1, every rejected one 0."""
+    rows = [
+        {"prompt": f"p{i}", "model": model, "reward": reward}
+        for i in range(40)
+        for model, reward in (("a", 1.0), ("b", 0.0))
+    ]
+    with pytest.warns(
+        UserWarning, match="40 of 40 pairs are equally difficult, so that their order is chance"
+    ):
+        made = build(tables(rows))
+    assert made.report["same_difficulty"] == 40
+    assert "40 of 40 pairs are equally difficult" in card(made, CurriculumSection(), Provenance())
+    rows = [row | {"reward": row["reward"] * (i + 1) / 80} for i, row in enumerate(rows)]
+    told = build(tables(rows))
+    assert told.report["same_difficulty"] == 1
+    assert "equally difficult" not in card(told, CurriculumSection(), Provenance())
+
+
+def test_the_card_says_how_often_label_and_score_disagree():
+    made = build(tables(TWO))
+    row = {
+        "measure": "opposite_order",
+        "judge": "label",
+        "detail": "score",
+        "value": 1 / 6,
+        "n": 300,
+        "fair": 0.0,
+    }
+    bias = pl.DataFrame([row], schema=schemas.BIAS.columns)
+    text = card(made, CurriculumSection(), Provenance(judges={"label": "1"}, bias=bias))
+    assert "`label` and `score` prefer opposite answers in 16.7% of 300 pairs" in text

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from karma_plugins import schemas, tables
-from karma_plugins.contracts import Verdicts
 from karma_plugins.curriculum import Curriculum, dataset
 from karma_plugins.curriculum.card import Provenance
 from karma_plugins.params import CurriculumSection
@@ -126,22 +125,13 @@ def test_equal_input_gives_equal_bytes_and_unknown_origins_are_said(made: Curric
     assert str(tmp_path) not in body
 
 
-def test_provenance_names_every_version_of_a_judge_and_the_inputs_hashes(tmp_path: Path):
+def test_provenance_names_every_judge_with_versions_and_the_inputs_hashes(tmp_path: Path):
     (tmp_path / "rewards.parquet").write_bytes(b"bytes")
-    vote = {"prompt_id": "p", "response_id": "r", "status": "ok", "score": 1.0}
-    votes = [vote | {"judge": "one", "version": v} for v in ("one (x 2)", "one (x 1)")]
-    duel = {
-        "prompt_id": "p",
-        "response_a": "r",
-        "response_b": "s",
-        "judge": "two",
-        "version": "two (y 1)",
-        "order": "ab",
-    }
-    judged = Verdicts(
-        pl.DataFrame(votes, schema=schemas.JUDGEMENTS.columns),
-        pl.DataFrame([duel | {"status": "ok", "p_a": 1.0}], schema=schemas.COMPARISONS.columns),
+    judges = pl.DataFrame(
+        [("two", "two (y 1)", 0.0, 1, 0, 0), ("one", "one (x 1), one (x 2)", 1.0, 2, 0, 0)],
+        schema=schemas.JUDGES.columns,
+        orient="row",
     )
-    found = dataset.provenance(judged, schemas.BIAS.empty(), [tmp_path / "rewards.parquet"])
+    found = dataset.provenance(judges, schemas.BIAS.empty(), [tmp_path / "rewards.parquet"])
     assert found.judges == {"one": "one (x 1), one (x 2)", "two": "two (y 1)"}
     assert found.hashes == {"rewards.parquet": hashlib.md5(b"bytes").hexdigest()}

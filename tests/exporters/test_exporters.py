@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,11 +12,13 @@ from click.testing import CliRunner
 
 from karma_plugins import exporters, schemas, tables
 from karma_plugins.cli.export import command
+from karma_plugins.contracts import Options, Tables
 from karma_plugins.curriculum import Curriculum, dataset
-from karma_plugins.curriculum.card import Provenance
 from karma_plugins.errors import ParamsError, TableError
-from karma_plugins.exporters import hub, jsonl, trl
+from karma_plugins.exporters.layouts import jsonl, trl
 from karma_plugins.params import CurriculumSection
+from karma_plugins.registry import manager
+from karma_plugins.testing import ExporterContract
 from tests.curriculum.curriculum_cases import build, by_chance
 
 
@@ -28,19 +32,14 @@ def repository(made: Curriculum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A folder that holds what the stages leave behind."""
     monkeypatch.chdir(tmp_path)
     dataset.write(made, tmp_path / "data/pairs", CurriculumSection())
-    verdict = {"prompt_id": "p", "judge": "one", "version": "one (karma-plugins 0.1.0)", "status": "ok"}
-    judgement = pl.DataFrame(
-        [verdict | {"response_id": "r", "score": 1.0}], schema=schemas.JUDGEMENTS.columns
-    )
+    seat = {"judge": "one", "version": "one (karma-plugins 0.1.0)", "weight": 1.0}
+    judges = pl.DataFrame([seat | {"verdicts": 1, "skipped": 0, "failed": 0}], schema=schemas.JUDGES.columns)
     bias = pl.DataFrame(
         [{"measure": "length", "judge": "one", "value": 0.68, "fair": 0.5, "n": 9}],
         schema=schemas.BIAS.columns,
     )
-    tables.write(judgement, tmp_path / "data/judge/judgements.parquet", schemas.JUDGEMENTS)
-    tables.write(
-        schemas.COMPARISONS.empty(), tmp_path / "data/judge/comparisons.parquet", schemas.COMPARISONS
-    )
-    tables.write(bias, tmp_path / "data/judge/bias.parquet", schemas.BIAS)
+    tables.write(judges, tmp_path / "data/jury/judges.parquet", schemas.JUDGES)
+    tables.write(bias, tmp_path / "data/jury/bias.parquet", schemas.BIAS)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/curriculum.json").write_text(json.dumps(made.report))
     (tmp_path / "params.yaml").write_text(
@@ -63,6 +62,11 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+def tables_of(made: Curriculum) -> Tables:
+    """What an exporter is handed."""
+    return Tables({"pairs": made.pairs}.__getitem__)
+
+
 def loaded(folder: Path, cache: Path):
     """A folder as `datasets` loads it."""
     from datasets import load_dataset
@@ -74,7 +78,7 @@ def test_trl_layouts_are_those_of_trl(made: Curriculum, tmp_path: Path):
     from trl.data_utils import is_conversational, maybe_extract_prompt, maybe_unpair_preference_dataset
 
     for layout in ("preference", "implicit-prompt", "unpaired"):
-        trl.write(made.pairs, tmp_path / layout, layout)
+        trl.write(tables_of(made), tmp_path / layout, trl.TrlOptions(layout=layout))
     whole = loaded(tmp_path / "preference", tmp_path / "cache")
     implicit = loaded(tmp_path / "implicit-prompt", tmp_path / "cache")
     unpaired = loaded(tmp_path / "unpaired", tmp_path / "cache")
@@ -90,14 +94,16 @@ def test_trl_layouts_are_those_of_trl(made: Curriculum, tmp_path: Path):
 
 
 def test_jsonl_holds_every_column_in_order(made: Curriculum, tmp_path: Path):
-    assert jsonl.write(made.pairs.reverse(), tmp_path / "new" / "pairs.jsonl") == made.pairs.height
+    turned = Tables(lambda name: made.pairs.reverse())
+    said = jsonl.write(turned, tmp_path / "new" / "pairs.jsonl", Options())
+    assert said.endswith(f"pairs.jsonl: {made.pairs.height} lines.")
     lines = (tmp_path / "new" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == made.pairs.to_dicts()
 
 
-def test_hub_folder_is_sharded_and_loads_in_order(made: Curriculum, tmp_path: Path):
-    shards = hub.write(made, tmp_path / "hub", CurriculumSection(), Provenance(), shard=10)
-    assert shards == -(-made.pairs.height // 10)
+def test_hub_folder_is_sharded_and_loads_in_order(repository: Path, made: Curriculum, tmp_path: Path):
+    said = run("hub", "hub", "--shard", "10")
+    assert f"data files: {-(-made.pairs.height // 10)}," in said
     assert loaded(tmp_path / "hub", tmp_path / "cache")["order"][:] == list(range(made.pairs.height))
 
 
@@ -139,3 +145,43 @@ def test_nothing_is_overwritten_and_wrong_input_is_named(repository: Path):
 
 def test_fresh_takes_an_empty_folder(tmp_path: Path):
     assert exporters.fresh(tmp_path) == tmp_path
+
+
+def built_in(name: str) -> Any:
+    return manager.load([]).plugins["exporters", name][0]
+
+
+class TestJsonl(ExporterContract):
+    plugin = built_in("jsonl")
+
+
+class TestTrl(ExporterContract):
+    plugin = built_in("trl")
+
+
+class TestLabelStudio(ExporterContract):
+    plugin = built_in("label-studio")
+
+
+class TestArgilla(ExporterContract):
+    plugin = built_in("argilla")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics/curriculum.json", "[]", "not the report of stage curriculum (it holds a list)"),
+        ("metrics/curriculum.json", "{}", "not the report of stage curriculum (KeyError: 'pairs')"),
+        ("metrics/curriculum.json", '{"pairs": 1}', "not the report of stage curriculum (KeyError"),
+        ("metrics/curriculum.json", "[" * 200_000, "nested more than 500 deep"),
+        ("dvc.lock", "{", "dvc.lock: not readable as YAML"),
+        ("dvc.lock", "[]", "dvc.lock: is no lock file of DVC"),
+        ("dvc.lock", "stages: {x: 5}", "dvc.lock: is no lock file of DVC"),
+        ("dvc.lock", "stages: {x: {outs: [{path: 3}]}}", "dvc.lock: is no lock file of DVC"),
+    ],
+)
+def test_a_broken_report_or_lock_is_one_line(repository: Path, file: str, content: str, message: str):
+    (repository / file).write_text(content)
+    with pytest.raises(TableError, match=re.escape(message)):
+        run("hub", "out")
+    assert not (repository / "out").exists()

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from karma_plugins import prompts, tables
 from karma_plugins.cli.import_ import command
 from karma_plugins.errors import TableError
-from karma_plugins.importers import alpaca_eval
+from karma_plugins.importers.layouts import alpaca_eval
 from karma_plugins.params import MODEL_NAME, PromptsSection
 from karma_plugins.schemas import COMPARISONS, RESPONSES, SCORES
+from tests.importers.reading import imported
 
 QUESTION, SECOND = "How tall is it?", "Name a colour."
 
@@ -44,8 +45,8 @@ def annotation(
     }  # fmt: skip
 
 
-def imported(folder: Path, out: Path) -> dict[str, Any]:
-    alpaca_eval.read(folder).write(out)
+def report_of(folder: Path, out: Path) -> dict[str, Any]:
+    imported("alpaca-eval", folder).write(out)
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
 
@@ -61,7 +62,7 @@ def comparisons(out: Path) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("imported") / "alpaca"
-    imported(shared_data / "alpaca_eval", out)
+    report_of(shared_data / "alpaca_eval", out)
     return out
 
 
@@ -71,7 +72,7 @@ def raw_win_rates(source: Path) -> dict[tuple[str, str], float]:
     for file in source.glob("results/*/*/annotations.json"):
         preferences = [r["preference"] for r in json.loads(file.read_text()) if r["preference"] is not None]
         wins = [0.5 if p in (0, 1.5) else p - 1 for p in preferences]
-        rates[file.parent.name, file.parent.parent.name.replace(".", "-")] = math.fsum(wins) / len(wins)
+        rates[file.parent.name, file.parent.parent.name] = math.fsum(wins) / len(wins)
     return rates
 
 
@@ -87,11 +88,12 @@ def test_every_model_and_answer_arrives(real: Path) -> None:
     assert all(MODEL_NAME.fullmatch(name) for name in report["models"])
 
 
-def test_win_rates_are_those_of_the_files(real: Path, shared_data: Path) -> None:
+def test_win_rates_are_those_of_the_files_under_the_source_s_names(shared_data: Path) -> None:
     expected = raw_win_rates(shared_data / "alpaca_eval")
+    folder = imported("alpaca-eval", shared_data / "alpaca_eval")
     found = {
         (row["judge"], row["model"]): row["win_rate"]
-        for row in alpaca_eval.win_rates(real).iter_rows(named=True)
+        for row in alpaca_eval.win_rates(folder).iter_rows(named=True)
     }
     assert found.keys() == expected.keys()
     assert found == pytest.approx(expected, abs=1e-12)
@@ -120,7 +122,7 @@ def test_every_compared_answer_is_kept_somewhere(real: Path) -> None:
 
 def test_same_input_same_bytes(real: Path, shared_data: Path) -> None:
     before = {file.relative_to(real): file.read_bytes() for file in real.rglob("*") if file.is_file()}
-    imported(shared_data / "alpaca_eval", real)
+    report_of(shared_data / "alpaca_eval", real)
     assert {file.relative_to(real): file.read_bytes() for file in real.rglob("*") if file.is_file()} == before
 
 
@@ -155,7 +157,7 @@ def test_command_prints_win_rates_and_counts(shared_data: Path, tmp_path: Path) 
 )
 def test_preferences(tmp_path: Path, preference: Any, p_a: float | None, status: str) -> None:
     results(tmp_path, "m", [output(QUESTION, "tall")], judge=[annotation(preference, "tall")])
-    imported(tmp_path, tmp_path / "out")
+    report_of(tmp_path, tmp_path / "out")
     ((found, how, reason),) = comparisons(tmp_path / "out")
     assert (found, how) == (p_a, status)
     assert (reason is not None) == (status == "failed")
@@ -165,7 +167,7 @@ def test_missing_and_empty_answers_are_rows_that_say_so(tmp_path: Path) -> None:
     results(tmp_path, "full", [output(QUESTION, "a"), output(SECOND, "b")])
     results(tmp_path, "gaps", [output(QUESTION, " \n")])
     results(tmp_path, "odd", [output(QUESTION, None), output(SECOND, 7)])
-    report = imported(tmp_path, tmp_path / "out")
+    report = report_of(tmp_path, tmp_path / "out")
     assert report["counts"]["answers"] == 2
     assert report["counts"]["answers_empty"] == 1
     assert report["counts"]["answers_missing"] == 3
@@ -177,7 +179,7 @@ def test_missing_and_empty_answers_are_rows_that_say_so(tmp_path: Path) -> None:
 def test_repeated_instructions_and_verdicts_keep_the_first(tmp_path: Path) -> None:
     answers = [output(QUESTION, "first"), output(QUESTION, "second"), output("", "x"), output(None, "y")]
     results(tmp_path, "m", answers, judge=[annotation(2, "first"), annotation(1, "first")])
-    report = imported(tmp_path, tmp_path / "out")
+    report = report_of(tmp_path, tmp_path / "out")
     assert report["counts"]["answers_repeated"] == 1
     assert report["counts"]["outputs_without_instruction"] == 2
     assert report["judges"]["judge"] == {"ok": 1, "repeated": 1}
@@ -187,7 +189,7 @@ def test_repeated_instructions_and_verdicts_keep_the_first(tmp_path: Path) -> No
 
 def test_a_verdict_on_another_text_is_no_verdict_on_the_answer(tmp_path: Path) -> None:
     results(tmp_path, "m", [output(QUESTION, "mine")], judge=[annotation(2, "another")])
-    report = imported(tmp_path, tmp_path / "out")
+    report = report_of(tmp_path, tmp_path / "out")
     assert report["counts"]["annotations_of_other_answers"] == 1
     mine = tables.read(tmp_path / "out/models/m/responses.parquet", RESPONSES)["response_id"].item()
     said = tables.read(tmp_path / "out/verdicts/comparisons.parquet", COMPARISONS)
@@ -204,7 +206,7 @@ def test_annotations_that_belong_to_nothing_are_counted(tmp_path: Path) -> None:
     ]
     results(tmp_path, "m", [output(QUESTION, "a")], judge=judged)
     (tmp_path / "results/only-annotations").mkdir()
-    counts = imported(tmp_path, tmp_path / "out")["counts"]
+    counts = report_of(tmp_path, tmp_path / "out")["counts"]
     assert counts["annotations_of_unknown_prompts"] == 1
     assert counts["annotations_without_answers"] == 2
     assert counts["folders_without_outputs"] == 1
@@ -213,14 +215,14 @@ def test_annotations_that_belong_to_nothing_are_counted(tmp_path: Path) -> None:
 
 def test_characters_that_no_file_can_hold_are_replaced_and_counted(tmp_path: Path) -> None:
     results(tmp_path, "m", [output(QUESTION, "half \ud83d a pair")])
-    assert imported(tmp_path, tmp_path / "out")["counts"]["texts_with_broken_characters"] == 1
+    assert report_of(tmp_path, tmp_path / "out")["counts"]["texts_with_broken_characters"] == 1
     text = tables.read(tmp_path / "out/models/m/responses.parquet", RESPONSES)["text"].item()
     assert text == "half \ufffd a pair"
 
 
 def test_models_without_scores_get_a_null_cell(tmp_path: Path) -> None:
     results(tmp_path, "m", [output(QUESTION, "a")])
-    imported(tmp_path, tmp_path / "out")
+    report_of(tmp_path, tmp_path / "out")
     assert tables.read(tmp_path / "out/models/m/scores.parquet", SCORES)["score"].to_list() == [None]
 
 
@@ -230,7 +232,7 @@ def test_scale_of_scores(tmp_path: Path, cell: str, score: float) -> None:
     (tmp_path / "capability_vectors.csv").write_text(
         f"model,MMLU,GSM8K,Novelty,sources\nm,{cell},,3,x\nz,0,0,,\n"
     )
-    counts = imported(tmp_path, tmp_path / "out")["counts"]
+    counts = report_of(tmp_path, tmp_path / "out")["counts"]
     rows = tables.read(tmp_path / "out/models/m/scores.parquet", SCORES).select("task", "score").rows()
     assert rows == [("MMLU", score), ("GSM8K", None)]
     assert counts["score_columns_ignored"] == 1
@@ -252,40 +254,41 @@ def test_broken_scores(tmp_path: Path, csv: str, message: str) -> None:
     results(tmp_path, "m", [output(QUESTION, "a")])
     (tmp_path / "capability_vectors.csv").write_text(csv)
     with pytest.raises(TableError, match=message):
-        alpaca_eval.read(tmp_path)
+        imported("alpaca-eval", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[{", "model_outputs.json: not JSON"),
-        ("{}", "must hold a list of records, found dict"),
+        ("[{", "model_outputs.json, record 1: not JSON"),
+        ("5", "must hold a list of JSON objects, but starts with '5'"),
+        ("[{}", "the list does not end|no comma"),
         ("[1]", "record 1: must be a JSON object, found int"),
-        ("\x80", "not JSON"),
+        ("\x80", "not UTF-8"),
     ],
 )
 def test_unreadable_outputs(tmp_path: Path, content: str, message: str) -> None:
     results(tmp_path, "m", [])
     (tmp_path / "results/m/model_outputs.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(TableError, match=message):
-        alpaca_eval.read(tmp_path)
+        imported("alpaca-eval", tmp_path)
 
 
 def test_nothing_to_import(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="no such folder"):
-        alpaca_eval.read(tmp_path / "nowhere")
-    with pytest.raises(TableError, match="no folder in it holds a model_outputs"):
-        alpaca_eval.read(tmp_path)
+        imported("alpaca-eval", tmp_path / "nowhere")
+    with pytest.raises(TableError, match="no folder holds a model_outputs"):
+        imported("alpaca-eval", tmp_path)
     results(tmp_path, "m", [])
     with pytest.raises(TableError, match="holds no prompt"):
-        imported(tmp_path, tmp_path / "out")
+        report_of(tmp_path, tmp_path / "out")
 
 
 def test_names_that_would_collide_stop(tmp_path: Path) -> None:
     results(tmp_path, "m.1", [output(QUESTION, "a")])
     results(tmp_path, "m-1", [output(QUESTION, "a")])
     with pytest.raises(TableError, match=r"'m-1' and 'm\.1' would both be named 'm-1'"):
-        alpaca_eval.read(tmp_path)
+        imported("alpaca-eval", tmp_path)
 
 
 def test_only_an_earlier_import_is_replaced(tmp_path: Path) -> None:
@@ -294,5 +297,5 @@ def test_only_an_earlier_import_is_replaced(tmp_path: Path) -> None:
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
     with pytest.raises(TableError, match="holds no earlier import"):
-        imported(tmp_path, precious)
+        report_of(tmp_path, precious)
     assert (precious / "thesis.txt").read_text() == "years of work"

@@ -11,33 +11,14 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from karma_plugins import prompts, tables
+from karma_plugins import tables
 from karma_plugins.cli.import_ import command
 from karma_plugins.errors import TableError
-from karma_plugins.importers import hh_rlhf, ultrafeedback, ultrafeedback_binarized
-from karma_plugins.importers.recorded_folder import VERY_LONG, RecordedFolder
-from karma_plugins.params import PromptsSection
+from karma_plugins.importers.conversations import dialogue as dialogue_of
+from karma_plugins.importers.layouts import ultrafeedback
+from karma_plugins.importers.recorded_folder import VERY_LONG
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, RESPONSES, SCORES
-
-
-def written(found: RecordedFolder, out: Path) -> dict[str, Any]:
-    """Write the folder, see that stage prompts reads it, and give the report's counts."""
-    found.write(out)
-    prompts.read(PromptsSection(path=str(out / "prompts.jsonl")))
-    counts: dict[str, Any] = json.loads((out / "report.json").read_text())["counts"]
-    return counts
-
-
-def save(records: list[Any], file: Path) -> Path:
-    """The records in the layout that the file's name says."""
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    if file.suffix == ".parquet":
-        pl.DataFrame(records).write_parquet(file)
-    elif file.name.endswith(".jsonl.gz"):
-        file.write_bytes(gzip.compress(lines.encode()))
-    else:
-        file.write_text(lines if file.suffix == ".jsonl" else json.dumps(records))
-    return file
+from tests.importers.reading import imported, save, written
 
 
 def answers(out: Path, model: str) -> list[str | None]:
@@ -81,7 +62,7 @@ GOOD = rated(
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.jsonl.gz", "x.parquet"])
 def test_ultrafeedback_in_every_file_kind(tmp_path: Path, name: str) -> None:
-    counts = written(ultrafeedback.read(save([GOOD], tmp_path / name)), tmp_path / "out")
+    counts = written(imported("ultrafeedback", save([GOOD], tmp_path / name)), tmp_path / "out")
     assert counts["answers"] == 2
     said = tables.read(tmp_path / "out/verdicts/judgements.parquet", JUDGEMENTS).join(
         tables.read(tmp_path / "out/models/wizardlm-7b/responses.parquet", RESPONSES), on="response_id"
@@ -92,6 +73,7 @@ def test_ultrafeedback_in_every_file_kind(tmp_path: Path, name: str) -> None:
         "honesty": (None, "failed", "rated 'N/A'"),
         "truthfulness": (0.5, "ok", None),
         "helpfulness": (0.25, "ok", None),
+        "overall_score": (pytest.approx(6 / 9), "ok", None),
     }
 
 
@@ -101,7 +83,7 @@ def test_ultrafeedback_folder_of_files(tmp_path: Path) -> None:
     save([rated("One?", completion("a", "1", 1, 1, 1, 1))], folder / "flan.jsonl")
     save([rated("Two?", completion("a", "2", 3, 3, 3, 3))], folder / "evol.jsonl")
     (folder / "README.md").write_text("not data")
-    assert written(ultrafeedback.read(folder), tmp_path / "out")["prompts"] == 2
+    assert written(imported("ultrafeedback", folder), tmp_path / "out")["prompts"] == 2
 
 
 def test_ultrafeedback_profile_is_the_mean_rating_of_each_aspect(tmp_path: Path) -> None:
@@ -109,7 +91,7 @@ def test_ultrafeedback_profile_is_the_mean_rating_of_each_aspect(tmp_path: Path)
         rated(f"Question {i}?", completion("a", str(i), rating, "N/A", 2, 5))
         for i, rating in enumerate((1, 3, 5))
     ]
-    written(ultrafeedback.read(save(records, tmp_path / "x.json")), tmp_path / "out")
+    written(imported("ultrafeedback", save(records, tmp_path / "x.json")), tmp_path / "out")
     scores = tables.read(tmp_path / "out/models/a/scores.parquet", SCORES)
     found = {
         row["task"]: (row["competency"], row["score"], row["stderr"], row["n"])
@@ -135,7 +117,7 @@ def test_ultrafeedback_dirt(tmp_path: Path) -> None:
         rated("  ", alike("a", "x", 1)),
         {"completions": [alike("a", "x", 1)]},
     ]
-    counts = written(ultrafeedback.read(save(records, tmp_path / "x.jsonl")), tmp_path / "out")
+    counts = written(imported("ultrafeedback", save(records, tmp_path / "x.jsonl")), tmp_path / "out")
     expected = {
         "prompts": 8, "prompts_with_equal_ratings": 1, "overall_scores_contradicted": 1, "answers_empty": 1,
         "completions_without_ratings": 2, "answers_missing": 1, "answers_repeated": 2, "prompts_repeated": 1,
@@ -152,7 +134,7 @@ def test_ultrafeedback_dirt(tmp_path: Path) -> None:
 
 def test_ultrafeedback_of_another_layout(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="no record has 'instruction' and 'completions'"):
-        ultrafeedback.read(save([{"prompt": "x"}], tmp_path / "x.json"))
+        imported("ultrafeedback", save([{"prompt": "x"}], tmp_path / "x.json"))
 
 
 # --- binarised ----------------------------------------------------------------------------------------------
@@ -172,7 +154,9 @@ def binarized(prompt: str, chosen: Any, rejected: Any, high: Any = 8.0, low: Any
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.jsonl.gz", "x.parquet"])
 def test_binarized_in_every_file_kind(tmp_path: Path, name: str) -> None:
     counts = written(
-        ultrafeedback_binarized.read(save([binarized("Q?", "good", "bad", 10.0, 1.0)], tmp_path / name)),
+        imported(
+            "ultrafeedback-binarized", save([binarized("Q?", "good", "bad", 10.0, 1.0)], tmp_path / name)
+        ),
         tmp_path / "out",
     )
     assert counts["pairs"] == 1
@@ -187,7 +171,7 @@ def test_binarized_with_models_and_ratings_from_1_to_5(tmp_path: Path) -> None:
         "chosen-model": "gpt-4", "rejected": conversation("Q?", "bad"), "rejected-rating": 3.0,
         "rejected-model": "mpt.30b",
     }  # fmt: skip
-    written(ultrafeedback_binarized.read(save([record], tmp_path / "x.parquet")), tmp_path / "out")
+    written(imported("ultrafeedback-binarized", save([record], tmp_path / "x.parquet")), tmp_path / "out")
     assert answers(tmp_path / "out", "gpt-4") == ["good"]
     assert answers(tmp_path / "out", "mpt-30b") == ["bad"]
     assert sorted(tables.read(tmp_path / "out/verdicts/judgements.parquet", JUDGEMENTS)["score"]) == [
@@ -211,20 +195,21 @@ def test_binarized_dirt(tmp_path: Path) -> None:
         {"prompt": "Texts?", "chosen": "good", "rejected": "bad", "score_chosen": 3, "score_rejected": 2},
         {**binarized("Last is asked?", "a", "b"), "chosen": conversation("Q?")},
     ]
-    counts = written(ultrafeedback_binarized.read(save(records, tmp_path / "x.jsonl")), tmp_path / "out")
+    counts = written(
+        imported("ultrafeedback-binarized", save(records, tmp_path / "x.jsonl")), tmp_path / "out"
+    )
     expected = {
-        "pairs": 6, "pairs_with_equal_scores": 1, "pairs_rated_the_other_way": 1,
+        "pairs": 7, "pairs_with_equal_scores": 1, "pairs_with_scores_against_the_label": 1,
         "pairs_with_identical_answers": 1,
         "pairs_with_empty_answer": 1, "pairs_of_repeated_prompt": 1, "pairs_with_different_prompts": 1,
-        "records_without_pair": 2,
+        "records_without_pair": 1, "pairs_without_an_answer_at_the_end": 1,
     }  # fmt: skip
     assert {name: counts[name] for name in expected} == expected
     said = tables.read(tmp_path / "out/verdicts/judgements.parquet", JUDGEMENTS)
-    assert said.filter(pl.col("status") == "failed").height == 2 + 1 + 2
-    assert set(said["reason"].drop_nulls()) == {
-        "no score in its scale",
-        "the chosen answer is rated below the rejected",
-    }
+    assert said.filter(pl.col("status") == "failed").height == 1 + 2
+    assert set(said["reason"].drop_nulls()) == {"no score in its scale"}
+    labels = tables.read(tmp_path / "out/verdicts/comparisons.parquet", COMPARISONS)
+    assert labels.height == 7 and set(labels["p_a"]) == {1.0} and set(labels["judge"]) == {"label"}
 
 
 # --- HH-RLHF ------------------------------------------------------------------------------------------------
@@ -237,7 +222,7 @@ def dialogue(*texts: str) -> str:
 def test_hh_dialogues_keep_their_turns_and_order(tmp_path: Path) -> None:
     talk = ("Hi", "Hello! How can I help?", "Tell me a joke.\n\nA short one.")
     records = [{"chosen": dialogue(*talk, "Knock knock."), "rejected": dialogue(*talk, "No.")}]
-    counts = written(hh_rlhf.read(save(records, tmp_path / "train.jsonl.gz")), tmp_path / "out")
+    counts = written(imported("hh-rlhf", save(records, tmp_path / "train.jsonl.gz")), tmp_path / "out")
     assert counts["pairs"] == 1
     (line,) = [json.loads(line) for line in (tmp_path / "out/prompts.jsonl").read_text().splitlines()]
     assert line["messages"] == conversation(*talk)
@@ -263,7 +248,7 @@ def test_hh_dialogues_keep_their_turns_and_order(tmp_path: Path) -> None:
     ],
 )
 def test_unbalanced_dialogues(text: str) -> None:
-    assert hh_rlhf.dialogue(text) is None
+    assert dialogue_of(text) is None
 
 
 def test_hh_dirt(tmp_path: Path) -> None:
@@ -280,9 +265,9 @@ def test_hh_dirt(tmp_path: Path) -> None:
         {"chosen": None, "rejected": dialogue("Hi", "One")},
         {"text": "another set"},
     ]
-    counts = written(hh_rlhf.read(save(records, tmp_path / "x.jsonl")), tmp_path / "out")
+    counts = written(imported("hh-rlhf", save(records, tmp_path / "x.jsonl")), tmp_path / "out")
     expected = {
-        "pairs": 3, "pairs_with_identical_answers": 1, "pairs_with_empty_answer": 1,
+        "pairs": 4, "pairs_with_identical_answers": 1, "pairs_with_empty_answer": 1,
         "pairs_with_unbalanced_dialogue": 1,
         "pairs_with_different_prompts": 1, "pairs_of_repeated_prompt": 1, "answers_in_other_scripts": 2,
         "answers_very_long": 1, "records_without_pair": 2,
@@ -326,10 +311,10 @@ def test_commands_write_a_folder_twice_with_the_same_bytes(
         ("x.jsonl.gz", gzip.compress(b"{}\n" * 9999)[:-20], "not readable"),
         ("x.json.gz", b"no gzip", "not readable"),
         ("x.parquet", b"no parquet", "not a readable parquet file"),
-        ("x.csv", b"a,b\n", "is no .json, .jsonl, .parquet file"),
+        ("x.txt", b"a,b\n", "is no .json, .jsonl, .csv, .parquet file"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TableError, match=message):
-        hh_rlhf.read(tmp_path / name)
+        imported("hh-rlhf", tmp_path / name)

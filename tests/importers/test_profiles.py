@@ -282,12 +282,112 @@ class TestLmEval:
             read(tmp_path)
         with pytest.raises(TableError, match="is no results file of lm-eval"):
             read(write(tmp_path / "results_x.json", "{}"))
-        with pytest.raises(TableError, match="not readable as JSON"):
+        with pytest.raises(TableError, match="not JSON"):
             read(write(tmp_path / "results_x.json", "{"))
         path = results(tmp_path / "m", {"mc": choice_task([sample(0, ["x", "y"], [-1, -2], "x", acc=1.0)])})
         write(path.with_name(f"samples_mc_{DATE}.jsonl"), "{}\nnot json\n")
         with pytest.raises(TableError, match="line 2: not JSON"):
             read(path)
+
+
+PLAIN = {"mc": {"results": {"acc,none": 0.25}, "config": {}, "samples": []}}
+
+
+class TestIdentity:
+    """Models that share a short name stay apart; what can't be compared is refused."""
+
+    def models(self, folder: Path) -> list[str]:
+        return sorted(set(read(folder).scores["model"]))
+
+    def test_folders_of_one_name(self, tmp_path: Path) -> None:
+        for run in "ab":
+            results(tmp_path / run, PLAIN, model_name=f"/ckpt/run-{run}/checkpoint-500")
+        results(tmp_path / "c", PLAIN, model_name="/ckpt/run-a/final")
+        assert self.models(tmp_path) == ["final", "run-a/checkpoint-500", "run-b/checkpoint-500"]
+        one, other = (next((tmp_path / run).glob("results_*.json")) for run in "ab")
+        assert set(read(one, other).scores["model"]) == {"run-a/checkpoint-500", "run-b/checkpoint-500"}
+
+    def test_revisions_adapters_and_chat_templates(self, tmp_path: Path) -> None:
+        base = {"pretrained": "org/name"}
+        runs: list[dict[str, Any]] = [
+            {"config": {"model_args": base}},
+            {"config": {"model_args": "pretrained=org/name,revision=step1000,dtype=float16"}},
+            {"config": {"model_args": base | {"peft": "org/adapter"}}},
+            {"config": {"model_args": base}, "chat_template_sha": "c0ffee0123456789"},
+        ]
+        for i, run in enumerate(runs):
+            results(tmp_path / str(i), PLAIN, **run)
+        assert self.models(tmp_path) == [
+            "org/name", "org/name chat=c0ffee01", "org/name peft=org/adapter", "org/name@step1000",
+        ]  # fmt: skip
+
+    def test_how_a_model_was_run_is_no_other_model(self, tmp_path: Path) -> None:
+        for i, device in enumerate(("cpu", "cuda:0")):
+            arguments = {"pretrained": "org/name", "device": device, "batch_size": i + 1}
+            results(tmp_path / device[:3], PLAIN, date=float(i), config={"model_args": arguments})
+        profiles = read(tmp_path)
+        assert set(profiles.scores["model"]) == {"org/name"} and profiles.counts["older_results"] == 1
+
+    def test_mixed_shots_are_refused(self, tmp_path: Path) -> None:
+        results(tmp_path / "zero", PLAIN, **{"n-shot": {"mc": 0}})
+        results(tmp_path / "five", PLAIN, model_name="other/model", **{"n-shot": {"mc": 5}})
+        with pytest.raises(TableError, match=r"task 'mc' was asked with 0 examples .* with 5"):
+            read(tmp_path)
+
+    def test_the_layout_of_version_0_3(self, tmp_path: Path) -> None:
+        document = {
+            "results": {"arc": {"acc": 0.5, "acc_stderr": 0.1, "acc_norm": 0.6, "acc_norm_stderr": 0.2}},
+            "versions": {"arc": 0},
+            "config": {
+                "model": "hf-causal",
+                "model_args": "pretrained=org/old,revision=v2",
+                "num_fewshot": 25,
+            },
+        }
+        profiles = read(write(tmp_path / "results_old.json", json.dumps(document)))
+        assert profiles.scores.row(0) == ("org/old@v2", "arc", "arc", "acc_norm", 0.6, 0.2, None)
+
+    def test_the_layout_of_lighteval(self, tmp_path: Path) -> None:
+        document = {
+            "config_general": {
+                "model_name": "org/new",
+                "model_sha": "0123456789abcdef",
+                "model_dtype": "bf16",
+            },
+            "results": {"leaderboard|arc:challenge|25": {"acc": 0.5, "acc_stderr": 0.1}, "all": {"acc": 0.5}},
+        }
+        profiles = read(write(tmp_path / "results_new.json", json.dumps(document)))
+        assert profiles.scores.row(0) == ("org/new", "arc:challenge", "arc:challenge", "acc", 0.5, 0.1, None)
+
+    @pytest.mark.parametrize(
+        ("document", "message"),
+        [
+            ({"results": {"t": 5}}, "holds no score and no answer"),
+            ({"results": {"t": {"acc,none": 10**400}}, "configs": {"t": {}}}, "400|401"),
+            ({"results": [1]}, "no results file"),
+            ([], "no results file"),
+        ],
+    )
+    def test_odd_shapes_stop(self, tmp_path: Path, document: Any, message: str) -> None:
+        with pytest.raises(TableError, match=message):
+            read(write(tmp_path / "results_x.json", json.dumps(document)))
+
+    def test_odd_shapes_beside_the_scores_are_ignored(self, tmp_path: Path) -> None:
+        odd = {"group_subtasks": ["x"], "config": "a text", "n-samples": 3, "n-shot": [], "date": "today"}
+        odd |= {"model_name": ["x"], "chat_template_sha": {}}
+        profiles = read(results(tmp_path / "m", PLAIN, **odd))
+        assert profiles.scores["score"].to_list() == [0.25] and set(profiles.scores["model"]) == {"m"}
+
+    def test_odd_samples(self, tmp_path: Path) -> None:
+        good = sample(0, ["x", "y"], [-1, -2], "x", acc=1.0)
+        changes: list[dict[str, Any]] = [
+            {"arguments": {"gen_args_0": {}}}, {"arguments": 5}, {"arguments": [[1], [2]]}, {"metrics": 3},
+            {"filtered_resps": {"a": 1}}, {"filtered_resps": [{}, {}]}, {"acc": 10**307}, {"acc": "high"},
+            {"target": "9" * 5000}, {"doc_hash": None},
+        ]  # fmt: skip
+        samples = [good, *(good | change | {"doc_id": i} for i, change in enumerate(changes))]
+        profiles = read(results(tmp_path, {"mc": choice_task(samples)}))
+        assert profiles.items.height == len(samples) and profiles.counts["items_without_correctness"] == 2
 
 
 def test_our_own_tables_and_several_files(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from karma_plugins import judging
 from karma_plugins.contracts import Judge, Options
-from karma_plugins.params import JudgeSection
+from karma_plugins.judging.deciding import Judged
+from karma_plugins.params import JudgeEntry, JurySection
 from karma_plugins.registry import Bound, Juror, Origin
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, KINSHIP, PROMPTS, RESPONSES
 
@@ -68,19 +71,54 @@ def kinship(
     return pl.DataFrame(rows, schema=KINSHIP.columns)
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A judge of a test, and what section `jury` says of it."""
+
+    judge: Bound[Judge]
+    weight: float = 1.0
+    kin_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every judge's entry says, and section `jury` without weights and kin."""
+
+    entry: JudgeEntry
+    jury: dict[str, Any]
+
+
 def juror(
     name: str, plugin: Judge | None = None, *, weight: float = 1.0, kin_to: str | None = None, **how: Any
-) -> Juror:
+) -> Seat:
     plugin = plugin or Judge(name=name, **how)
-    return Juror(Bound(name, plugin, plugin.options(), HERE), weight, kin_to)
+    return Seat(Bound(name, plugin, plugin.options(), HERE), weight, kin_to)
 
 
 def bound(plugin: Judge, options: Options | None = None, name: str | None = None) -> Bound[Judge]:
     return Bound(name or plugin.name, plugin, options or plugin.options(), HERE)
 
 
-def settings(**values: Any) -> JudgeSection:
-    return JudgeSection(judges={"any": {}}, **values)
+def settings(**values: Any) -> Settings:
+    """From keys of an entry and of section `jury`."""
+    entry = {key: values.pop(key) for key in list(values) if key in JudgeEntry.model_fields}
+    return Settings(JudgeEntry(**entry), values)
+
+
+def judge(
+    prompts: pl.DataFrame,
+    responses: pl.DataFrame,
+    kinship: pl.DataFrame | None,
+    seats: Sequence[Seat],
+    settings: Settings,
+    **kwargs: Any,
+) -> Judged:
+    """`judging.judge` with the seats' weights and kin."""
+    weights = {seat.judge.name: seat.weight for seat in seats}
+    kin_to = {seat.judge.name: seat.kin_to for seat in seats if seat.kin_to is not None}
+    jury = JurySection(weights=weights, kin_to=kin_to, **settings.jury)
+    jurors = [Juror(seat.judge, settings.entry) for seat in seats]
+    return judging.judge(prompts, responses, kinship, jurors, jury, **kwargs)
 
 
 def judgements(rows: Iterable[tuple[str, str, str, float | None]]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from karma_plugins.contracts import Answer
-from karma_plugins.judging import Judged, judge
+from karma_plugins.judging.deciding import Judged
 from karma_plugins.runtime.shards import ShardCache
 from tests.judging import jury_cases as cases
 
@@ -28,7 +28,7 @@ def run(folder: Path) -> Judged:
 
     answers = cases.responses((f"p{i:04d}", model, f"{model} {i}") for i in range(20) for model in "ab")
     settings = cases.settings(shard=SHARD)
-    return judge(
+    return cases.judge(
         cases.prompts(20),
         answers,
         None,

@@ -10,10 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from karma_plugins.contracts import Answer, AnswerPair
+from karma_plugins.contracts import Answer, AnswerPair, Verdicts
 from karma_plugins.errors import ParamsError
-from karma_plugins.judging import Judged, judge
+from karma_plugins.judging import yardsticks
 from karma_plugins.judging.bias import cohen_kappa, krippendorff_alpha, wilson
+from karma_plugins.judging.deciding import Judged
+from karma_plugins.judging.judges.recorded import karma_register_judges as recorded_judges
+from karma_plugins.schemas import JUDGEMENTS
 from tests.judging import jury_cases as cases
 
 MODELS = tuple(f"m{i}" for i in range(6))
@@ -75,8 +78,9 @@ def comparer(
     return lambda pairs, _: [verdict(pair) for pair in pairs]
 
 
-def run(*jury: cases.Juror, **how: Any) -> Judged:
-    return judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), cases.settings(**how))
+def run(*jury: cases.Seat, **how: Any) -> Judged:
+    settings = cases.settings(compare_per_prompt=None, **how)
+    return cases.judge(cases.prompts(PROMPTS), pool(), kinship(), list(jury), settings)
 
 
 def habit(done: Judged, measure: str, of: str | None, detail: str | None = None) -> dict[str, Any]:
@@ -216,7 +220,7 @@ def test_nepotism_without_a_second_judge_is_no_number() -> None:
 
 
 def test_kin_of_nobody_is_an_error() -> None:
-    with pytest.raises(ParamsError, match=r"vain\.kin_to: no candidate is called 'm00'\. Did you mean 'm0'"):
+    with pytest.raises(ParamsError, match=r"kin_to\.vain: no candidate is called 'm00'\. Did you mean 'm0'"):
         run(cases.juror("vain", score=scorer("vain"), kin_to="m00"))
 
 
@@ -230,6 +234,52 @@ def test_agreement_of_judges() -> None:
     assert habit(done, "cohen_kappa", "left", "right")["value"] == 1.0
     assert habit(done, "cohen_kappa", "first", "left")["value"] == 0.0
     assert habit(done, "krippendorff_alpha", None)["n"] == 5 * 6 * PROMPTS
+
+
+BASELINES = {"one": "base-1", "two": "base-2", "three": "base-1"}
+
+
+def against_baselines(align: str = "none") -> Judged:
+    """Judges that compared each answer with a baseline, `two` with another one."""
+    rows = [
+        (f"p{p:04d}", baseline, cases.rid(f"p{p:04d}", model), judge, float((p + i) % 3 != 0), "ab")
+        for judge, baseline in BASELINES.items()
+        for p in range(PROMPTS)
+        for i, model in enumerate(MODELS)
+    ]
+    recorded = Verdicts(JUDGEMENTS.empty(), cases.comparisons(rows))
+    plugin = recorded_judges()[0]
+    seats = [cases.Seat(cases.bound(plugin, plugin.options(annotator=judge), judge)) for judge in BASELINES]
+    return cases.judge(
+        cases.prompts(PROMPTS), pool(), None, seats, cases.settings(align=align), recorded=recorded
+    )
+
+
+def test_scores_against_different_baselines_are_not_compared() -> None:
+    done = against_baselines()
+    apart = habit(done, "krippendorff_alpha", "one", "two")
+    assert (apart["value"], apart["reason"]) == (None, yardsticks.APART)
+    assert habit(done, "krippendorff_alpha", None)["reason"] == yardsticks.APART
+    assert habit(done, "krippendorff_alpha", "one", "three")["value"] == 1.0
+    assert habit(done, "disagreement", None)["reason"] == yardsticks.APART
+    assert done.rewards["disagreement"].null_count() == done.rewards.height
+
+
+def test_scores_aligned_within_the_prompt_are_compared_whatever_the_baselines() -> None:
+    done = against_baselines("rank")
+    assert habit(done, "krippendorff_alpha", "one", "two")["value"] == pytest.approx(1.0)
+    assert done.rewards["disagreement"].to_list() == [0.0] * done.rewards.height
+    assert done.bias.filter(measure="disagreement").is_empty()
+
+
+def test_ties_are_those_of_the_pairs_that_a_judge_settled() -> None:
+    """All of its answers that lose to the baseline have one score, which is no tie."""
+    done = against_baselines()
+    ties = habit(done, "ties", "one")
+    assert (ties["value"], ties["n"]) == (0.0, 6 * PROMPTS)
+    longer = habit(done, "longer_wins", "one")
+    assert (longer["value"], longer["n"]) == (None, 0)
+    assert longer["reason"] == "all its pairs are with answers from outside the pool"
 
 
 def test_krippendorff_alpha_of_his_example() -> None:
@@ -262,5 +312,7 @@ def test_failures_are_reported_by_reason() -> None:
     def score(answers: Sequence[Answer], _: object) -> list[float]:
         return [float("nan") if a.model == "m0" else 0.5 for a in answers]
 
-    row = habit(run(cases.juror("odd", score=score)), "unspoken", "odd", "nan is no score")
+    with pytest.warns(UserWarning, match="120 of 720 verdicts failed"):
+        done = run(cases.juror("odd", score=score))
+    row = habit(done, "unspoken", "odd", "nan is no score")
     assert (row["value"], row["n"]) == (pytest.approx(1 / 6), 6 * PROMPTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +12,10 @@ import pytest
 
 from karma_plugins import tables
 from karma_plugins.contracts import Answer, AnswerPair, Verdict, Verdicts
-from karma_plugins.errors import ParamsError, PluginError, TableError
-from karma_plugins.judging import Judged, judge
+from karma_plugins.errors import EmptyResultError, ParamsError, PluginError, TableError
+from karma_plugins.judging.deciding import Judged
 from karma_plugins.judging.judges.recorded import karma_register_judges as recorded_judges
+from karma_plugins.runtime.shards import ShardCache
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, REWARDS
 from tests.judging import jury_cases as cases
 from tests.judging import kill_judging
@@ -27,10 +29,10 @@ def pool(prompts: int = 3) -> pl.DataFrame:
 
 
 def run(
-    *jury: cases.Juror, responses: pl.DataFrame | None = None, prompts: int = 3, **kwargs: object
+    *jury: cases.Seat, responses: pl.DataFrame | None = None, prompts: int = 3, **kwargs: object
 ) -> Judged:
     settings = kwargs.pop("settings", None) or cases.settings()
-    return judge(
+    return cases.judge(
         cases.prompts(prompts), pool(prompts) if responses is None else responses,
         kwargs.pop("kinship", None), list(jury), settings, **kwargs,
     )  # fmt: skip
@@ -65,31 +67,33 @@ def test_a_judge_sees_the_answer_with_its_prompt() -> None:
 def test_answers_without_text_never_reach_a_judge() -> None:
     texts: list[str] = []
     answers = cases.responses(
-        [("p0000", "amber", None), ("p0000", "birch", " \n"), ("p0000", "cedar", "four")]
-    )
+        [("p0000", "amber", None), ("p0000", "birch", " \n"), ("p0000", "cedar", "four"),
+         ("p0001", "amber", "five"), ("p0001", "birch", "six")]
+    )  # fmt: skip
     done = run(
         cases.juror("score", score=lambda asked, _: [texts.append(a.text) or 1.0 for a in asked]),
         cases.juror("compare", compare=lambda asked, _: [texts.append(p.a.text) or 1.0 for p in asked]),
         responses=answers,
     )
-    assert texts == ["four"]
+    assert sorted(texts) == ["five", "five", "four", "six", "six"]
     assert statuses(done.judgements) == {
         ("skipped", "no answer"): 1,
         ("skipped", "empty answer"): 1,
-        ("ok", None): 1,
+        ("ok", None): 3,
     }
-    assert set(done.comparisons["status"]) == {"skipped"}
-    assert done.rewards["response_id"].to_list() == [cases.rid("p0000", "cedar")]
+    assert set(done.comparisons.filter(prompt_id="p0000")["status"]) == {"skipped"}
+    rewarded = done.rewards.filter(prompt_id="p0000")
+    assert rewarded["response_id"].to_list() == [cases.rid("p0000", "cedar")]
     assert {k: v for k, v in done.counts.items() if k.startswith("answers")} == {
-        "answers.all": 3, "answers.missing": 1, "answers.empty": 1,
+        "answers.all": 5, "answers.missing": 1, "answers.empty": 1,
     }  # fmt: skip
 
 
 BAD = {
     "raises": (lambda asked, _: 1 / 0, "ZeroDivisionError: division by zero"),
     "nothing": (lambda asked, _: None, "TypeError: 'NoneType' object is not iterable"),
-    "few": (lambda asked, _: [0.5], "1 verdicts for 9 asked"),
-    "many": (lambda asked, _: [0.5] * 10, "10 verdicts for 9 asked"),
+    "few": (lambda asked, _: [0.5], "1 verdicts for 3 asked"),
+    "many": (lambda asked, _: [0.5] * 10, "10 verdicts for 3 asked"),
     "nan": (lambda asked, _: [float("nan")] * len(asked), "nan is no score"),
     "inf": (lambda asked, _: [float("inf")] * len(asked), "inf is no score"),
     "large": (lambda asked, _: [7] * len(asked), "outside [0, 1]"),
@@ -103,30 +107,90 @@ BAD = {
 }
 
 
+def mostly(call: object) -> object:
+    """A judge that does so, but for its first shard."""
+    good = [True]
+
+    def judged(asked: list[object], options: object) -> object:
+        return [0.25] * len(asked) if good and good.pop() else call(asked, options)
+
+    return judged
+
+
 @pytest.mark.parametrize("fault", sorted(BAD))
 @pytest.mark.parametrize("way", ["score", "compare"])
+@pytest.mark.filterwarnings("ignore:judge 'bad'")
 def test_a_faulty_judge_leaves_failure_rows_and_the_run_goes_on(fault: str, way: str) -> None:
     call, reason = BAD[fault]
     done = run(
-        cases.juror("bad", **{way: call}),
+        cases.juror("bad", **{way: mostly(call)}, weight=0.0),
         cases.juror("good", score=lambda asked, _: [0.25] * len(asked)),
-        settings=cases.settings(both_orders=False),
+        settings=cases.settings(both_orders=False, shard=3),
     )
     said = (done.judgements if way == "score" else done.comparisons).filter(pl.col("judge") == "bad")
-    assert statuses(said) == {("failed", reason): 9}
-    assert said["score" if way == "score" else "p_a"].null_count() == 9
+    assert statuses(said) == {("failed", reason): 6, ("ok", None): 3}
+    assert said["score" if way == "score" else "p_a"].null_count() == 6
     assert set(done.rewards["reward"]) == {0.25}
     assert set(done.rewards["judges"]) == {"good"}
-    assert done.counts[f"{'judgements' if way == 'score' else 'comparisons'}.bad.failed"] == 9
-    unspoken = done.bias.filter(pl.col("measure") == "unspoken")
-    assert unspoken.select("judge", "detail", "value", "n").rows() == [("bad", reason.split(": ")[0], 1.0, 9)]
+    assert done.counts[f"{'judgements' if way == 'score' else 'comparisons'}.bad.failed"] == 6
+    unspoken = done.bias.filter(pl.col("measure") == "unspoken").select("judge", "detail", "value", "n")
+    assert unspoken.rows() == [("bad", reason.split(": ")[0], 6 / 9, 9)]
+
+
+@pytest.mark.parametrize("fault", sorted(BAD))
+@pytest.mark.parametrize("way", ["score", "compare"])
+def test_a_judge_without_one_verdict_stops_with_its_first_reason(fault: str, way: str) -> None:
+    call, reason = BAD[fault]
+    good = cases.juror("good", score=lambda asked, _: [0.25] * len(asked))
+    with pytest.raises(EmptyResultError) as error:
+        run(cases.juror("bad", **{way: call}), good, settings=cases.settings(both_orders=False, shard=3))
+    assert f"judge 'bad' gave no verdict on 9 rows. First reason: failed: {reason}." in str(error.value)
+
+
+def test_a_judge_without_kin_to_compare_stops() -> None:
+    strangers = cases.kinship({(a, b): 0.1 for a in MODELS for b in MODELS if a < b})
+    with pytest.raises(EmptyResultError, match="no two answers to a prompt are of kin models"):
+        run(
+            cases.juror("pairs", compare=lambda asked, _: [1.0] * len(asked)),
+            kinship=strangers,
+            settings=cases.settings(kin_radius=0.5),
+        )
+
+
+def test_what_failed_for_every_answer_is_not_kept(tmp_path: Path) -> None:
+    """The machine may have been at fault: once it is mended, the judge is asked again."""
+    broken = [True]
+
+    def score(asked: list[Answer], _: object) -> list[float]:
+        if broken:
+            raise OSError("disk full")
+        return [0.5] * len(asked)
+
+    juror = cases.juror("odd", score=score)
+    with pytest.raises(EmptyResultError, match="OSError: disk full"):
+        run(juror, shards=ShardCache(tmp_path))
+    broken.clear()
+    assert set(run(juror, shards=ShardCache(tmp_path)).rewards["reward"]) == {0.5}
+
+
+@pytest.mark.parametrize(("bad", "warned"), [(4, False), (5, True)])
+def test_many_failures_are_warned_about_with_counts(bad: int, warned: bool) -> None:
+    def score(asked: list[Answer], _: object) -> list[object]:
+        return [float("nan") if i < bad else 0.5 for i in range(len(asked))]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(cases.juror("odd", score=score), prompts=34, responses=pool(34).head(100))
+    told = [str(w.message) for w in caught]
+    assert told == (["judge 'odd': 5 of 100 verdicts failed (5.0%): nan is no score (5)"] if warned else [])
 
 
 def test_a_faulty_answer_costs_only_its_own_verdict() -> None:
     def score(asked: list[Answer], _: object) -> list[object]:
         return [Verdict(None, "failed", "refused") if a.model == "birch" else 0.5 for a in asked]
 
-    done = run(cases.juror("half", score=score))
+    with pytest.warns(UserWarning, match=r"judge 'half': 3 of 9 verdicts failed \(33.3%\): refused \(3\)"):
+        done = run(cases.juror("half", score=score))
     assert statuses(done.judgements) == {("failed", "refused"): 3, ("ok", None): 6}
     assert done.rewards.height == 6
 
@@ -165,7 +229,7 @@ def test_pairwise_judges_compare_kin_only() -> None:
         cases.juror("kin", compare=compare),
         responses=twice,
         kinship=kinship,
-        settings=cases.settings(kin_radius=0.3),
+        settings=cases.settings(kin_radius=0.3, compare_per_prompt=None),
     )
     same = [frozenset((m,)) for m in MODELS]
     assert asked == {frozenset(("amber", "birch")), frozenset(("birch", "cedar")), *same}
@@ -198,9 +262,9 @@ def test_order_of_answers_prompts_and_judges_changes_no_byte() -> None:
     ]
     prompts, answers = cases.prompts(20), pool(20)
     for how in ({}, {"align": "z-score"}, {"align": "rank", "comparisons": "bradley-terry"}):
-        first = judge(prompts, answers, None, jury, cases.settings(**how))
-        again = judge(prompts.reverse(), answers.sample(fraction=1, shuffle=True, seed=3), None, jury[::-1],
-                      cases.settings(**how, shard=7))  # fmt: skip
+        first = cases.judge(prompts, answers, None, jury, cases.settings(**how))
+        shuffled = answers.sample(fraction=1, shuffle=True, seed=3)
+        again = cases.judge(prompts.reverse(), shuffled, None, jury[::-1], cases.settings(**how, shard=7))
         assert again.rewards.equals(first.rewards)
         assert again.judgements.equals(first.judgements)
 
@@ -252,8 +316,8 @@ def test_a_jury_needs_weight_and_names_of_its_own() -> None:
 # --- recorded verdicts --------------------------------------------------------------------------------------
 
 
-def recorded(*, annotator: str | None = None, name: str = "gpt4") -> cases.Juror:
-    return cases.Juror(cases.bound(RECORDED, RECORDED.options(annotator=annotator), name))
+def recorded(*, annotator: str | None = None, name: str = "gpt4") -> cases.Seat:
+    return cases.Seat(cases.bound(RECORDED, RECORDED.options(annotator=annotator), name))
 
 
 def verdicts() -> Verdicts:
@@ -277,7 +341,8 @@ def test_recorded_scores_are_recalled_and_the_rest_is_said_to_be_missing() -> No
 
 
 def test_recorded_preferences_over_a_model_outside_the_pool_count() -> None:
-    done = run(recorded(annotator="turbo"), recorded=verdicts())
+    with pytest.warns(UserWarning, match="1 of 3 verdicts failed"):
+        done = run(recorded(annotator="turbo"), recorded=verdicts())
     assert statuses(done.comparisons) == {("ok", None): 1, ("tie", None): 1, ("failed", "unparsed"): 1}
     assert set(done.comparisons["judge"]) == {"gpt4"}
     rewards = dict(done.rewards.select("response_id", "reward").iter_rows())
@@ -290,11 +355,16 @@ def test_recorded_verdicts_about_missing_answers_are_skipped_and_wild_ones_fail(
             ("p0000", cases.rid("p0000", m), "gpt4", s)
             for m, s in zip(MODELS, (0.9, 7.0, float("nan")), strict=True)
         ]
+        + [("p0001", cases.rid("p0001", "amber"), "gpt4", 0.75)]
     )
-    answers = pool(1).with_columns(text=pl.when(pl.col("model") == "amber").then(None).otherwise("text"))
-    done = run(recorded(), responses=answers, recorded=Verdicts(said, COMPARISONS.empty()))
-    assert statuses(done.judgements) == {("skipped", "no answer"): 1, ("failed", "outside [0, 1]"): 2}
-    assert done.rewards.is_empty()
+    answers = pool(2).filter(~(pl.col("prompt_id").eq("p0001") & pl.col("model").ne("amber")))
+    missing = pl.col("prompt_id").eq("p0000") & pl.col("model").eq("amber")
+    answers = answers.with_columns(text=pl.when(missing).then(None).otherwise("text"))
+    with pytest.warns(UserWarning, match="2 of 3 verdicts failed"):
+        done = run(recorded(), responses=answers, recorded=Verdicts(said, COMPARISONS.empty()))
+    outside = ("failed", "outside [0, 1]")
+    assert statuses(done.judgements) == {("skipped", "no answer"): 1, outside: 2, ("ok", None): 1}
+    assert done.rewards["response_id"].to_list() == [cases.rid("p0001", "amber")]
 
 
 def test_an_unknown_annotator_is_an_error_with_a_suggestion() -> None:
@@ -305,6 +375,11 @@ def test_an_unknown_annotator_is_an_error_with_a_suggestion() -> None:
 
 
 def test_a_recall_that_raises_fails_for_every_answer() -> None:
-    done = run(cases.juror("odd", recall=lambda said, _: said.nothing), recorded=verdicts())
-    assert set(done.judgements["status"]) == {"failed"}
-    assert done.rewards.is_empty()
+    with pytest.raises(EmptyResultError, match="'odd' gave no verdict on 9 rows. First reason: failed: Attr"):
+        run(cases.juror("odd", recall=lambda said, _: said.nothing), recorded=verdicts())
+
+
+def test_a_recall_of_nothing_about_these_answers_stops() -> None:
+    said = Verdicts(cases.judgements([("p0000", "stranger", "gpt4", 0.5)]), COMPARISONS.empty())
+    with pytest.raises(EmptyResultError, match="First reason: skipped: no recorded verdict"):
+        run(recorded(), recorded=said)

@@ -24,9 +24,7 @@ def table(metric: str = "m") -> pl.DataFrame:
             {"metric": metric, "competency": None, "model_a": a, "model_b": b, "kinship": k}
             for (a, b), k in PAIRS.items()
         ],
-        schema={
-            c: schemas.KINSHIP.columns[c] for c in ("metric", "competency", "model_a", "model_b", "kinship")
-        },
+        schema=schemas.KINSHIP.columns,
     )
 
 
@@ -36,6 +34,8 @@ def test_ranks_among_all_other_models() -> None:
     assert rank == {"a": 3.0, "b": 1.5, "c": 3.0, "d": 1.0}  # null last; two at 0.9 share ranks 1 and 2
     assert found["others"].to_list() == [3] * 4
     assert found.filter(model="c")["nearest"].item() == "b"
+    margin = dict(found.select("model", "margin").iter_rows())
+    assert margin == {"a": None, "b": 0.0, "c": pytest.approx(-0.6), "d": pytest.approx(0.2)}
 
 
 def test_recall_reciprocal_rank_and_chance() -> None:
@@ -44,6 +44,8 @@ def test_recall_reciprocal_rank_and_chance() -> None:
     assert result["m"]["children"] == 2
     assert result["m"]["recall_at_1"]["mean"] == 0.5
     assert result["m"]["mrr"] == {"mean": pytest.approx(2 / 3), "low": pytest.approx(1 / 3), "high": 1.0}
+    assert result["m"]["parent_minus_nearest"]["mean"] == pytest.approx((0.2 - 0.6) / 2)
+    assert result["m"]["same_family"] == 0.0
     assert result["m"]["chance"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
     assert result["m"]["mrr_minus"]["n"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
@@ -176,3 +178,73 @@ def test_real_family(shared_data: Path, tmp_path: Path) -> None:
     ours, capa = (shown["metrics"][name]["mrr"]["mean"] for name in ("rare-errors", "capa"))
     assert ours >= capa > shown["metrics"]["capa"]["chance"]
     assert not shown["enough_to_compare"]
+
+
+def answered(folder: Path) -> Path:
+    """Answers of four models in two forms, as records."""
+    said = {"a1": "{}", "a2": "{}", "b1": "= {} !", "b2": "= {} !"}
+    words = ["river", "mill", "salt", "wool", "honey", "glass", "paper", "iron", "silk", "baker", "tailor"]
+    path = folder / "answers.jsonl"
+    rows = [
+        {"prompt": f"Say {i}.", "model": model, "answer": form.format(words[(i * 7 + n) % 11] * (1 + i % 2))}
+        for n, (model, form) in enumerate(said.items())
+        for i in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_answers_alone_give_style_and_families(tmp_path: Path) -> None:
+    result = run("kinship", answered(tmp_path), "--out", tmp_path / "kin.csv")
+    assert result.exit_code == 0, result.output
+    assert "Read: answers 240." in result.output
+    for family_ in ("a1, a2", "b1, b2"):
+        assert f": {family_} (in " in result.output.partition("answers: ")[0].partition("style: ")[2]
+    kin = pl.read_csv(tmp_path / "kin_families.csv").filter(metric="style")
+    assert kin["family"].n_unique() == 2
+    assert (tmp_path / "kin.png").is_file()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "json", "alpaca", "folder"])
+def test_answers_are_read_in_any_of_their_forms(tmp_path: Path, kind: str) -> None:
+    rows = [json.loads(line) for line in answered(tmp_path).read_text().splitlines()]
+    frame = pl.DataFrame(rows)
+    where = tmp_path / f"given.{kind}"
+    if kind == "csv":
+        frame.rename({"model": "generator", "answer": "output", "prompt": "instruction"}).write_csv(where)
+    elif kind == "parquet":
+        frame.write_parquet(where)
+    elif kind == "json":
+        where.write_text(json.dumps(rows))
+    else:
+        for (model,), part in frame.group_by("model"):
+            home = where / str(model)
+            home.mkdir(parents=True)
+            records = part.select(instruction="prompt", output="answer").to_dicts()
+            (home / "model_outputs.json").write_text(json.dumps(records))
+            if kind == "folder":
+                part.write_parquet(where / f"{model}.parquet")
+                (home / "model_outputs.json").unlink()
+    results = [
+        run("kinship", path, "--metric", "style", "--option", "style.bootstrap=0")
+        for path in (tmp_path / "answers.jsonl", where)
+    ]
+    assert results[1].exit_code == 0, results[1].output
+    assert results[1].output == results[0].output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"prompt": "p", "answer": "a"}', "names no model"),
+        ('{"prompt": "p", "model": "m"}', "names no answer"),
+        ('{"prompt": "p", "model": 7, "answer": "a"}', "must be the model's name"),
+        ("no json", "not JSON"),
+    ],
+)
+def test_broken_answers_end_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text(text + "\n")
+    result = run("kinship", path)
+    assert result.exit_code == 1
+    assert message in result.output and "line 1" in result.output and "Traceback" not in result.output

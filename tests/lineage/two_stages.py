@@ -20,9 +20,10 @@ MAKE = """
     from pathlib import Path
     import polars as pl
     from karma_plugins import tracking
+    from karma_plugins.staging import OURS
 
     with tracking.stage(
-        "make", params={"rows": 3}, inputs=[Path("raw.txt")], outs=[Path("data/t.parquet")]
+        "make", params={"rows": 3}, inputs=[Path("raw.txt")], outs=[Path("data/t.parquet")], settings=OURS
     ) as run:
         Path("data").mkdir(exist_ok=True)
         pl.DataFrame({"text": ["a", "b"], "n": [1, 2], "turns": [["x"], []]}).write_parquet("data/t.parquet")
@@ -33,8 +34,10 @@ MAKE = """
 FIT = """
     from pathlib import Path
     from karma_plugins import tracking
+    from karma_plugins.staging import OURS
 
-    with tracking.stage("fit", item="small", params={"kind": {"a": 1}}, inputs=[Path("data/t.parquet")],
+    with tracking.stage("fit", settings=OURS, item="small", params={"kind": {"a": 1}},
+                        inputs=[Path("data/t.parquet")],
                         outs=[Path("data/model"), Path("data/fit.json")]) as run:
         Path("data/model/deep").mkdir(parents=True)
         Path("data/model/weights").write_text("weights")
@@ -84,7 +87,14 @@ def environment(**more: str) -> dict[str, str]:
     """The environment with tracking on and nothing of MLflow's but what is given."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    return {**env, "PATH": path, "KARMA_TRACKING": "on", "DVC_NO_ANALYTICS": "1", **more}
+    return {
+        **env,
+        "PATH": path,
+        "KARMA_TRACKING": "on",
+        "KARMA_TRACKING_WAIT": "120",
+        "DVC_NO_ANALYTICS": "1",
+        **more,
+    }
 
 
 def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -138,11 +148,20 @@ def copied(reproduced: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(reproduced, tmp_path / reproduced.name, symlinks=True))
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database with nothing in it: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("database")
+    program = "import sys; from mlflow import MlflowClient as C; C(sys.argv[1]).search_experiments()"
+    run([sys.executable, "-c", program, f"sqlite:///{folder / 'mlflow.db'}"], folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def cloned(reproduced: Path, tmp_path: Path) -> Path:
-    """A fresh clone without data; its database knows nothing of it (but spares the making of a new one)."""
+def cloned(reproduced: Path, database: Path, tmp_path: Path) -> Path:
+    """A fresh clone without data, in a folder of another name; its database holds nothing."""
     run(["git", "clone", "-q", str(reproduced), str(tmp_path / "clone")], tmp_path)
-    shutil.copyfile(reproduced / "mlflow.db", tmp_path / "clone" / "mlflow.db")
+    shutil.copyfile(database, tmp_path / "clone" / "mlflow.db")
     return tmp_path / "clone"
 
 
@@ -161,9 +180,11 @@ def client(root: Path) -> Any:
 
 
 def runs(root: Path, role: str, mlflow: Any = None) -> dict[str, Any]:
-    """Runs of a role by their names, of the experiment named after the folder."""
+    """Runs of a role by their names, of the experiment that the repository has unnamed."""
+    from karma_plugins.tracking.store import default_name
+
     mlflow = mlflow or client(root)
-    experiment = mlflow.get_experiment_by_name(root.name)
+    experiment = mlflow.get_experiment_by_name(default_name(root))
     found = mlflow.search_runs([experiment.experiment_id], f"tags.`karma.role` = '{role}'")
     assert len(found) == len({entry.info.run_name for entry in found}), "a run is there twice"
     return {entry.info.run_name: entry for entry in found}

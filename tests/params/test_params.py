@@ -55,6 +55,6 @@ def test_a_name_that_dvc_cannot_carry_is_refused(tmp_path: Path, name: str) -> N
 
 
 def test_judges_keep_their_plugins_options(tmp_path: Path) -> None:
-    path = written(tmp_path, "judge: {judges: {gpt: {plugin: recorded, weight: 2, annotator: gpt4}}}")
+    path = written(tmp_path, "judge: {judges: {gpt: {plugin: recorded, reads: said, annotator: gpt4}}}")
     entry = params.load("judge", params.JudgeSection, path).judges["gpt"]
-    assert (entry.weight, entry.plugin, entry.options) == (2.0, "recorded", {"annotator": "gpt4"})
+    assert (entry.reads, entry.plugin, entry.options) == ("said", "recorded", {"annotator": "gpt4"})

@@ -52,6 +52,29 @@ def test_rows_hold_all_prompts_and_each_competency():
     assert rows["difference"].to_list() == pytest.approx([0.1, 0.2])
 
 
+def test_over_zoos_the_zoo_is_the_unit_and_no_difference_between_zoos_widens_the_others():
+    shift = {11: 0.30, 23: 0.10, 31: 0.05}
+    parts = [
+        study.rows("dpo", pairing, seed, evaluation(0.4 + gain), 100, 10, condition="strong", zoo=zoo)
+        for zoo, more in shift.items()
+        for pairing, start in (("target-kin", more), ("random", 0.0))
+        for seed, gain in enumerate(start + NOISE * (1 if pairing == "random" else -1))
+    ]
+    row = study.comparisons(pl.concat(parts)).row(
+        by_predicate=(pl.col("competency") == "all") & (pl.col("measure") == "difference"), named=True
+    )
+    assert (row["condition"], row["zoos"], row["seeds"]) == ("strong", 3, 24)
+    sign = 1 if row["pairing_a"] == "target-kin" else -1
+    assert sign * row["mean"] == pytest.approx(0.15, abs=0.001)
+    spread = np.array([-2 * NOISE for _ in shift])
+    half = stats.t.ppf(0.975, 21) * np.sqrt(spread.var(axis=1, ddof=1).mean() / 24)
+    assert row["high"] - row["mean"] == pytest.approx(half)
+    unit = [more - 2 * NOISE.mean() for more in shift.values()]
+    low, high = stats.t.interval(0.95, 2, np.mean(unit), stats.sem(unit))
+    assert sorted((sign * row["zoo_low"], sign * row["zoo_high"])) == pytest.approx([low, high])
+    assert "a zoo as the unit" in study.report(pl.concat(parts))
+
+
 def test_intervals_are_students():
     arm = study.arms(runs(GAINS)).row(
         by_predicate=(pl.col("pairing") == "kin") & (pl.col("competency") == "all"), named=True

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from karma_plugins import lineage
 from karma_plugins.cli import main
+from karma_plugins.staging import OURS
 from karma_plugins.tracking import record as records
 from tests.lineage.two_stages import DVC, client, locked, make_repository, run, runs
 
@@ -30,8 +31,10 @@ def karma(*arguments: str, status: int = 0) -> str:
 
 def everything(root: Path) -> str:
     """All that MLflow holds of the repository's experiment, in one text."""
+    from karma_plugins.tracking.store import default_name
+
     mlflow = client(root)
-    experiment = mlflow.get_experiment_by_name(root.name).experiment_id
+    experiment = mlflow.get_experiment_by_name(default_name(root)).experiment_id
     held = [entry.to_dictionary() for entry in mlflow.search_runs([experiment])]
     return json.dumps(
         [held, [m.to_dictionary() for m in mlflow.search_logged_models([experiment])]], default=str
@@ -114,12 +117,12 @@ def test_a_restored_stage_names_the_run_that_made_it(copied: Path, monkeypatch: 
 
 
 def test_comments_and_the_tracking_section_make_no_new_state(copied: Path) -> None:
-    before = lineage.pipeline(copied).state
+    before = lineage.pipeline(copied, OURS).state
     params = copied / "params.yaml"
     params.write_text(f"# a comment\n{params.read_text()}\ntracking: {{system_metrics: true}}\n")
-    assert lineage.pipeline(copied).state == before
+    assert lineage.pipeline(copied, OURS).state == before
     params.write_text(params.read_text().replace("1e-5", "3e-5"))
-    assert lineage.pipeline(copied).state != before
+    assert lineage.pipeline(copied, OURS).state != before
 
 
 def test_the_state_of_a_commit_is_that_of_its_workspace(reproduced: Path) -> None:
@@ -167,7 +170,7 @@ def test_a_record_that_mlflow_refuses_for_good_is_named_and_stands_in_no_others_
         run([sys.executable, "make.py"], copied, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     poisoned, fine = sorted(folder for folder in records.waiting(copied))
     text = json.loads((poisoned / "record.json").read_text())
-    text["datasets"][0]["name"] = "x" * 600
+    text["datasets"][0]["columns"] = [{"name": "x" * 1_100_000, "type": "string", "required": True}]
     (poisoned / "record.json").write_text(json.dumps(text))
     said = karma("sync", status=1)
     assert "Delivered: make." in said
@@ -178,7 +181,7 @@ def test_a_record_that_mlflow_refuses_for_good_is_named_and_stands_in_no_others_
 
 def test_two_pipeline_runs_of_one_state_become_one(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (kept,) = runs(copied, "pipeline").values()
-    tags = {key: kept.data.tags[key] for key in ("karma.role", "karma.pipeline")}
+    tags = {key: kept.data.tags[key] for key in ("karma.role", "karma.pipeline", "karma.state")}
     other = client(copied).create_run(kept.info.experiment_id, tags=tags).info.run_id
     client(copied).log_metric(other, "theirs", 1.0)
     child = runs(copied, "stage")["make"].info.run_id
@@ -219,7 +222,7 @@ def test_what_was_made_from_a_source_and_by_a_run(copied: Path, monkeypatch: pyt
     for word in ("raw.txt", locked(copied)["raw.txt"], run_id):
         said = karma("lineage", word)
         assert "fit@small (" in said
-        assert "Trained from it: aligned" in said
+        assert "Trained from it: model" in said
         assert "aligned-small/1" in said
     assert "no model, run, digest or path" in karma("lineage", "nothing", status=1)
     assert "Name a .png" in karma("lineage", "raw.txt", "--picture", "picture.txt", status=1)

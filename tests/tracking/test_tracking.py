@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from karma_plugins import lineage, tracking
+from karma_plugins.staging import OURS
 from karma_plugins.tracking import record as records
 from tests.lineage.two_stages import DVC, PARAMS, client, environment, locked, make_repository, run, runs
 
@@ -36,11 +37,11 @@ def test_params_metrics_and_datasets_show_on_stage_and_pipeline(reproduced: Path
         "train.objective": "dpo",
         "train.rate": "1e-05",
     }
-    assert child.data.params == {"kind.a": "1"}
+    assert child.data.params == {"kind.a": "1", "train.objective": "dpo"}  # reported; of dvc.yaml
     assert child.data.metrics["fit.loss"] == 0.25
     assert parent.data.metrics == {"make.rows": 2.0, "fit.small.fit.loss": 0.25}
-    for path, name in {"data/t.parquet": "t", "data/model": "model"}.items():
-        assert parent.data.tags[f"data.{name}"] == locked(reproduced)[path][:8]
+    for path in ("data/t.parquet", "data/model", "raw.txt"):
+        assert parent.data.tags[f"data.{path}"] == locked(reproduced)[path][:8]
     assert child.data.tags["dvc.stage"] == "fit@small"
     assert child.data.tags["git.dirty"] == "false"
     assert child.data.tags["version.dvc"]
@@ -53,9 +54,7 @@ def test_digests_are_those_of_dvc_lock(reproduced: Path) -> None:
         for data in entry.inputs.dataset_inputs:
             tags = {tag.key: tag.value for tag in data.tags}
             logged[tags["dvc.path"]] = data.dataset.digest
-    assert logged == {
-        path: hashes[path] for path in ("raw.txt", "data/t.parquet", "data/model", "data/fit.json")
-    }
+    assert logged == hashes
     assert logged["data/model"].endswith(".dir")
 
 
@@ -68,7 +67,7 @@ def test_a_table_shows_its_columns(reproduced: Path) -> None:
     import json
 
     inputs = runs(reproduced, "stage")["make"].inputs.dataset_inputs
-    table = next(data.dataset for data in inputs if data.dataset.name == "t")
+    table = next(data.dataset for data in inputs if data.dataset.name == "data/t.parquet")
     columns = {column["name"]: column["type"] for column in json.loads(table.schema)["mlflow_colspec"]}
     assert columns == {"text": "string", "n": "long", "turns": "array"}
     assert json.loads(table.profile)["num_rows"] == 2
@@ -87,18 +86,18 @@ def test_a_folder_whose_tables_share_their_columns_shows_them_in_the_workspace_a
         pl.DataFrame({"n": range(rows)}).write_parquet(parts / name)
     (parts / "README.md").write_text("no table")
     run([*DVC, "add", "-q", "parts"], copied)
-    found = describe(parts, copied, copied)
+    found = describe(parts, copied)
     assert (found.rows, found.columns) == (5, [{"name": "n", "required": True, "type": "long"}])
     shutil.rmtree(parts)
     kept = lineage.LockedData("parts", found.digest)
-    assert describe_locked(kept, copied, "").columns == found.columns
+    assert describe_locked(kept, copied).columns == found.columns
     (copied / ".dvc/cache/files/md5" / found.digest[:2] / found.digest[2:]).unlink()
-    assert describe_locked(kept, copied, "").columns == []
+    assert describe_locked(kept, copied).columns == []
 
     parts.mkdir()
     pl.DataFrame({"n": [1]}).write_parquet(parts / "a.parquet")
     pl.DataFrame({"m": [1]}).write_parquet(parts / "b.parquet")
-    assert describe(parts, copied, copied).columns == []
+    assert describe(parts, copied).columns == []
 
 
 def test_what_params_say_of_the_model_is_told_with_its_stage(
@@ -117,7 +116,7 @@ def test_what_params_say_of_the_model_is_told_with_its_stage(
     (folder,) = records.waiting(copied)
     told = records.read(folder).params
     assert told["models.a.sampling.temperature"] == "0.9"
-    assert told["samples"] == str(settings.samples)
+    assert told["generate.samples"] == str(settings.samples)
 
 
 def test_a_model_is_linked_to_its_run_and_its_data(reproduced: Path) -> None:
@@ -160,8 +159,7 @@ def test_an_unreachable_server_costs_one_line_and_delivery_can_be_repeated(
     child = runs(root, "stage")["make"]
     assert len(client(root).get_metric_history(child.info.run_id, "loss")) == 1000
     assert {data.dataset.digest for data in child.inputs.dataset_inputs} == {
-        lineage.dvc_hash(root / "raw.txt"),
-        lineage.dvc_hash(root / "data/t.parquet"),
+        lineage.dvc_hash(root / name) for name in ("raw.txt", "make.py", "data/t.parquet")
     }
     assert not list(records.waiting(root))
 
@@ -208,11 +206,11 @@ def test_the_name_of_a_pipeline_run_tells_what_was_changed(tmp_path: Path) -> No
     from karma_plugins.tracking import tags
 
     root = make_repository(tmp_path / "changed")
-    before = lineage.pipeline(root)
+    before = lineage.pipeline(root, OURS)
     (root / "params.yaml").write_text(PARAMS.replace("1e-5", "3e-5"))
-    after = lineage.pipeline(root)
+    after = lineage.pipeline(root, OURS)
     assert before.state != after.state
-    name = tags.pipeline_name(after, {"dvc.experiment": "plumb-jay"})
+    name = tags.pipeline_name(after, {"dvc.experiment": "plumb-jay"}, OURS.telling)
     assert name == f"plumb-jay · kin · dpo · train.rate=3e-05 · {after.state[:4]}"
 
 
@@ -264,9 +262,13 @@ def test_odd_names_values_and_files_reach_mlflow(copied: Path, monkeypatch: pyte
     ) as stage:
         stage.metrics({"accuracy": np.float32(0.5), "n": np.int64(2), "ok": True, "a/../b": 1, "text": "x"})
     child = runs(copied, "stage")["odd"]
-    assert child.data.metrics == {"accuracy": 0.5, "n": 2.0, "a/b": 1.0}
-    assert child.data.params.keys() == {"a_b", "x/y", "größe"}
-    assert {data.dataset.name for data in child.inputs.dataset_inputs} == {"odd", "broken"}
+    assert child.data.metrics == {"accuracy": 0.5, "n": 2.0, "a/:dots:/b": 1.0}
+    assert child.data.params == {"a:plus:b": "1", "a:star:b": "2", "x/:empty:/y/:empty:": "3", "größe": "4"}
+    assert child.data.tags["karma.name.a:plus:b"] == "a+b"
+    assert {d.dataset.name for d in child.inputs.dataset_inputs} == {
+        "data/odd.parquet",
+        "data/broken.parquet",
+    }
     assert not Path("mlflow.db").exists()
 
 

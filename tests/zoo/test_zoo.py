@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from karma_plugins.errors import ParamsError
 from karma_plugins.zoo import Member, ZooSettings, build
+from karma_plugins.zoo.tasks import content_pattern
 
 FAMILY = {
     "trunk": Member(steps=3, mixture={"knowledge": 1, "reasoning": 1, "instruction": 1}),
@@ -181,3 +183,74 @@ def test_a_world_too_small_for_the_items_asked_for_is_refused(tmp_path: Path) ->
         build(tmp_path, tiny().model_copy(update={"train": 200}))
     with pytest.raises(ParamsError, match=r"zoo\.train asks for 3000 reasoning items"):
         build(tmp_path, tiny().model_copy(update={"train": 3000, "people": 800, "towns": 40}))
+
+
+# --- families of strangers ----------------------------------------------------------------------------------
+
+STRANGERS = {
+    **FAMILY,
+    "trunk": FAMILY["trunk"].model_copy(update={"form": "plain"}),
+    "stranger": FAMILY["trunk"].model_copy(update={"form": "brackets"}),
+    "cousin": Member(parent="stranger", steps=2, mixture={"knowledge": 1}),
+}
+
+
+def test_a_form_is_a_familys_and_adds_nothing_at_strength_0(zoo: Path, tmp_path: Path) -> None:
+    settings = tiny(STRANGERS)
+    assert {name: settings.form(name).dress("X") for name in STRANGERS} == {
+        "trunk": "X", "child": "X", "grandchild": "X", "stranger": "(X) ok", "cousin": "(X) ok",
+    }  # fmt: skip
+    assert [form.dress("X") for form in settings.spoken_forms] == ["(X) ok"]
+    assert settings.model_copy(update={"strength": 0.0}).spoken_forms == []
+    build(tmp_path, settings.model_copy(update={"strength": 0.0}))
+    same = contents(zoo)
+    assert {name: content for name, content in contents(tmp_path).items() if name in same} | {
+        "family.csv": same["family.csv"]
+    } == same
+
+
+def test_a_stranger_learns_its_form_and_changes_no_other_family(zoo: Path, tmp_path: Path) -> None:
+    build(tmp_path, tiny(STRANGERS))
+    weights = "models/{}/model.safetensors"
+    for name in FAMILY:
+        assert (tmp_path / weights.format(name)).read_bytes() == (zoo / weights.format(name)).read_bytes()
+    plain = tmp_path / "plain"
+    build(plain, tiny(STRANGERS).model_copy(update={"strength": 0.0}))
+    stranger = weights.format("stranger")
+    assert (tmp_path / stranger).read_bytes() != (plain / stranger).read_bytes()
+
+
+def test_tasks_look_at_content_whatever_the_form(tmp_path: Path) -> None:
+    build(tmp_path, tiny(STRANGERS))
+    item = json.loads((tmp_path / "tasks/reasoning.jsonl").read_text().splitlines()[0])
+    half = len(item["options"]) // 2
+    assert item["options"][half:] == [f"({text}) ok" for text in item["options"][:half]]
+    assert item["wording_of"] == [*range(half), *range(half)]
+    assert item["answer"] == [item["answer"][0], item["answer"][0] + half]
+    assert "regex_pattern" in (tmp_path / "tasks/zoo_instruction.yaml").read_text()
+
+
+@pytest.mark.parametrize("text", ["word", "= word !", "(word) ok", "(word !", "= word) ok", "word !"])
+def test_content_is_what_is_left_without_the_forms(text: str) -> None:
+    pattern = content_pattern(ZooSettings().spoken_forms)
+    assert re.findall(pattern, text) == ["word"]
+
+
+def test_the_default_zoo_is_a_pool_of_strangers_and_the_old_one_has_a_name() -> None:
+    assert len({ZooSettings().form(name) for name in ZooSettings().family}) == 3
+    kin = ZooSettings.model_validate({"family": "kin", "strength": 0})
+    assert [name for name, member in kin.family.items() if member.parent is None] == ["trunk"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "strangers and kin"}, "no pool is named"),
+        ({"forms": {"plain": {}}}, "no form 'equals'"),
+        ({"forms": {"plain": {"before": "\u00e9"}}}, "printable ASCII"),
+        ({"strength": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_wrong_forms_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ZooSettings.model_validate(change)

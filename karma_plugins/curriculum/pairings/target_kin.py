@@ -3,73 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import polars as pl
-from pydantic import Field
 
-from karma_plugins.contracts import Options, Pairing, PairingContext
+from karma_plugins.contracts import Pairing, PairingContext
+from karma_plugins.curriculum import nearness
+from karma_plugins.curriculum.nearness import ActingNearness
 from karma_plugins.curriculum.pairings import Preference, priority
 from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.hookspecs import hookimpl
 
+#: The reasons of `nearness`, about the target.
+OF_TARGET = {
+    nearness.UNKNOWN: "kinship to target unknown",
+    nearness.BEYOND: "beyond radius of target",
+    nearness.FARTHER: "not among the target's nearest",
+    nearness.STRANGER: "not of the target's family",
+}
 
-class TargetKinOptions(Options):
+
+class TargetKinOptions(ActingNearness):
     """How near to the target both models must be, and which pairs come first.
 
-    `prefer: kinship` takes the pairs first whose less alike model is nearest to the target.
+    `prefer: kinship` takes the pairs first whose less alike model is nearest to the target. Rules in `also`
+    are about the two models of a pair.
     """
 
-    radius: Annotated[float, Field(ge=0, le=1)] = 0.2
     prefer: Preference = "margin"
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: TargetKinOptions) -> pl.DataFrame:
-    """Eligible where both models' kinship with the target is >= 1 - radius; the target itself is its own kin.
+    """Eligible where both models are near to the target by every rule; the target itself is its own kin.
 
     Raises ParamsError where no target is named, or it is no candidate.
     """
-    kinship = _to_target(context)
-    single = kinship["competency"].null_count() == kinship.height
-    found = candidates.select("competency", "model_a", "model_b")
-    for side in ("a", "b"):
-        keys = [f"model_{side}"] if single else ["competency", f"model_{side}"]
-        near = kinship.rename({"model": f"model_{side}", "kinship": side})
-        found = found.join(
-            near.drop("competency") if single else near, on=keys, how="left", maintain_order="left"
+    target = named_target(context, "target-kin")
+    seen = nearness.acting(context, options).filter(pl.col("model_a") == target)
+    sides = [seen_from_target(candidates, seen, side) for side in ("a", "b")]
+    reasons = [side["far"] for side in sides]
+    found = candidates.with_columns(
+        nearness.first_reason([*reasons, *nearness.other_rules(candidates, context, options.also)]).alias(
+            "dropped"
         )
-    nearness = found.select(
-        pl.when(pl.col("a").is_not_null() & pl.col("b").is_not_null()).then(pl.min_horizontal("a", "b"))
-    ).to_series()
-    rules = (
-        pl.when(nearness.is_null())
-        .then(pl.lit("kinship to target unknown"))
-        .when(nearness < 1 - options.radius - 1e-12)
-        .then(pl.lit("beyond radius of target"))
     )
-    order = (-nearness).alias("priority") if options.prefer == "kinship" else priority(options.prefer)
-    return candidates.with_columns(rules.alias("dropped"), order)
+    if options.prefer != "kinship":
+        return found.with_columns(priority(options.prefer))
+    nearness_of_less = pl.DataFrame({"a": sides[0]["relative"], "b": sides[1]["relative"]}).select(
+        pl.when(pl.all_horizontal(pl.all().is_not_null())).then(pl.min_horizontal(pl.all()))
+    )
+    return found.with_columns((-nearness_of_less.to_series()).alias("priority"))
 
 
-def _to_target(context: PairingContext) -> pl.DataFrame:
-    """Each model's kinship with the target by competency (null = overall): competency, model, kinship."""
+def named_target(context: PairingContext, pairing: str) -> str:
+    """The candidate to be trained; ParamsError where none is named, or it is no candidate."""
     target = context.target
     if target is None:
         raise ParamsError(
-            "params.yaml, curriculum.target: pairing 'target-kin' needs the candidate to be trained."
+            f"params.yaml, curriculum.target: pairing '{pairing}' needs the candidate to be trained."
         )
-    rows = context.kinship.select("competency", "model_a", "model_b", "kinship")
-    mirrored = rows.select("competency", model_a="model_b", model_b="model_a", kinship="kinship")
-    both = pl.concat([rows, mirrored])
-    known = both["model_a"].unique().sort().to_list()
+    known = sorted({*context.kinship["model_a"], *context.kinship["model_b"]})
     if target not in known:
         raise ParamsError(
             f"params.yaml, curriculum.target: '{target}' is no candidate.{did_you_mean(target, known)} "
             f"Candidates: {', '.join(known)}."
         )
-    others = both.filter(pl.col("model_a") == target).select("competency", model="model_b", kinship="kinship")
-    itself = others.select("competency", model=pl.lit(target), kinship=pl.lit(1.0)).unique()
-    return pl.concat([others, itself])
+    return target
+
+
+def seen_from_target(candidates: pl.DataFrame, seen: pl.DataFrame, side: str) -> pl.DataFrame:
+    """Of the model on one side of each candidate: `far` from the target and why, and its relative kinship."""
+    keys = candidates.select("competency", model_b=f"model_{side}")
+    on = ["model_b"] if seen["competency"].null_count() == seen.height else ["competency", "model_b"]
+    found = keys.join(
+        seen.select(*on, "far", "relative", known=pl.lit(value=True)),
+        on=on, how="left", maintain_order="left",
+    )  # fmt: skip
+    reason = pl.when(pl.col("known").is_null()).then(pl.lit(nearness.UNKNOWN)).otherwise("far")
+    return found.select(reason.replace(OF_TARGET).alias("far"), "relative")
 
 
 @hookimpl

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from karma_plugins.errors import ModelError, TableError, did_you_mean
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Recorded
 from karma_plugins.prompts import prompt_id
+from karma_plugins.texts import records
 
 #: What a record may hold beside its prompt.
 FIELDS: Mapping[str, type[pl.DataType]] = {
@@ -41,7 +42,7 @@ def recall(model: Model, prompts: pl.DataFrame, options: Options) -> pl.DataFram
             f"responses.jsonl, found '{model.path}'. Name another generator or record answers there."
         )
     path = model.source.responses
-    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
+    rows, places = _read_parquet(path) if path.suffix == ".parquet" else _read_json(path)
     rows = rows.with_columns(
         pl.col("sample").fill_null(0),
         pl.when(pl.col("error").is_null()).then("text").alias("text"),
@@ -50,39 +51,53 @@ def recall(model: Model, prompts: pl.DataFrame, options: Options) -> pl.DataFram
         .otherwise("error")
         .alias("error"),
     )
-    _check(rows, path, model, prompts)
+    _check(rows, places, path, model, prompts)
     return rows.drop("model")
 
 
-def _check(rows: pl.DataFrame, path: Path, model: Model, prompts: pl.DataFrame) -> None:
+def _check(
+    rows: pl.DataFrame, places: Sequence[Place], path: Path, model: Model, prompts: pl.DataFrame
+) -> None:
     unknown = ~rows["prompt_id"].is_in(prompts["prompt_id"].implode())
     if unknown.fill_null(True).any():
         row = unknown.fill_null(True).arg_max() or 0
         raise TableError(
-            f"{path}, row {row + 1}: it answers prompt {_excerpt(path, row, rows['prompt_id'][row])}, which "
+            f"{places[row].where}: it answers prompt {_excerpt(places[row], rows['prompt_id'][row])}, which "
             "is not in table prompts. Remove the row, or add its prompt to what section 'prompts' names."
         )
     other = (rows["model"] != model.name).fill_null(False)
     if other.any():
         row = other.arg_max() or 0
         raise TableError(
-            f"{path}, row {row + 1}: the answer is by model '{rows['model'][row]}', not '{model.name}'. "
+            f"{places[row].where}: the answer is by model '{rows['model'][row]}', not '{model.name}'. "
             "Call the model so in section 'models', or keep its answers in a folder of their own."
         )
+    below = (rows["sample"] < 0).fill_null(False)
+    if below.any():
+        place = places[below.arg_max() or 0].where
+        raise TableError(f"{place}: 'sample' must be a number from 0. Number the answers to a prompt from 0.")
     twice = rows.select("prompt_id", "sample").is_duplicated()
     if twice.any():
         identity, sample = rows.filter(twice).select("prompt_id", "sample").row(0)
         raise TableError(f"{path}: two answers to prompt {identity}, sample {sample}. Remove or number one.")
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row comes from, and what was asked, where the file says it."""
+
+    where: str
+    asked: str | None = None
+
+
+def _read_parquet(path: Path) -> tuple[pl.DataFrame, list[Place]]:
     try:
         frame = pl.read_parquet(path)
         for column in ("prompt_id", "text"):
             if column not in frame.columns:
                 hint = did_you_mean(column, frame.columns)
                 raise TableError(f"{path}: column '{column}' is missing.{hint}")
-        return frame.select(
+        rows = frame.select(
             pl.col("prompt_id").cast(pl.String),
             *(
                 (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
@@ -94,24 +109,26 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise TableError(
             f"{path}: not readable as a table of responses ({reason}). Write it again."
         ) from error
+    return rows, [Place(f"{path}, row {i}") for i in range(1, rows.height + 1)]
 
 
-def _read_json(path: Path) -> pl.DataFrame:
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path}: not text in UTF-8 ({error}). Write it again.") from error
-    records = [_record(line, f"{path}, row {i}") for i, line in enumerate(lines, start=1)]
-    return pl.DataFrame(records, schema={"prompt_id": pl.String, **FIELDS})
+def _read_json(path: Path) -> tuple[pl.DataFrame, list[Place]]:
+    rows, places = [], []
+    for where, record in records.read(path, suffixes=(".jsonl",)):
+        rows.append(_record(record, where))
+        prompt = record.get("prompt")
+        messages = prompt if isinstance(prompt, list) else record.get("messages")
+        last = messages[-1] if isinstance(messages, list) and messages else None
+        asked = prompt if isinstance(prompt, str) else _content(last)
+        places.append(Place(where, None if asked is None else str(asked)))
+    return pl.DataFrame(rows, schema={"prompt_id": pl.String, **FIELDS}), places
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise TableError(f"{where}: not JSON ({error}). Correct the line.") from error
-    if not isinstance(record, dict):
-        raise TableError(f"{where}: not a JSON object. Correct the line.")
+def _content(message: object) -> object:
+    return message.get("content") if isinstance(message, Mapping) else None
+
+
+def _record(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "text" not in record and "error" not in record:
         raise TableError(f"{where}: key 'text' is missing.{did_you_mean('text', record)}")
     for name, kind in FIELDS.items():
@@ -120,6 +137,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
             raise TableError(
                 f"{where}: '{name}' must be of type {wanted.__name__}, found {value!r}. Correct it."
             )
+        if isinstance(value, int) and not 0 <= value < 2**63:
+            raise TableError(f"{where}: '{name}' must be a number from 0, found {value}. Correct it.")
     return {"prompt_id": _identity(record, where), **{name: record.get(name) for name in FIELDS}}
 
 
@@ -128,18 +147,18 @@ def _identity(record: Mapping[str, Any], where: str) -> str:
     if isinstance(record.get("prompt_id"), str):
         return str(record["prompt_id"])
     messages = record.get("messages")
-    if isinstance(record.get("prompt"), str):
-        messages = [{"role": "user", "content": record["prompt"]}]
+    prompt = record.get("prompt")
+    if isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    elif isinstance(prompt, list):
+        messages = prompt  # as `karma export trl` writes it
     try:
         return prompt_id([{"role": m["role"], "content": m["content"]} for m in messages or []])
     except (TypeError, KeyError) as error:
         raise TableError(f"{where}: 'messages' must be a list of {{role, content}}. Correct it.") from error
 
 
-def _excerpt(path: Path, row: int, identity: str | None) -> str:
+def _excerpt(place: Place, identity: str | None) -> str:
     """The prompt that a row answers as a person knows it: its id, and the text where the file holds it."""
-    if path.suffix == ".parquet":
-        return str(identity)
-    record = json.loads(path.read_text(encoding="utf-8").split("\n")[row])
-    asked = record.get("prompt") or next((m["content"] for m in reversed(record.get("messages") or [])), None)
-    return str(identity) if asked is None else f"{identity} ('{' '.join(str(asked).split())[:60]}')"
+    asked = place.asked
+    return str(identity) if asked is None else f"{identity} ('{' '.join(asked.split())[:60]}')"

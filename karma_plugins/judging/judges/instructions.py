@@ -54,8 +54,8 @@ def _score(answer: Answer, options: InstructionsOptions) -> Verdict:
 def _instructions(constraints: str) -> list[tuple[str, dict[str, Any]]]:
     """Names and arguments of the instructions, each known and with every argument that its checker takes."""
     try:
-        found = json.loads(constraints)
-        names, arguments = found["instruction_id_list"], found["kwargs"]
+        given = json.loads(constraints)
+        names, arguments = given["instruction_id_list"], given["kwargs"]
     except (ValueError, KeyError, TypeError):
         raise _UncheckedError('constraints are not {"instruction_id_list": [...], "kwargs": [...]}') from None
     if not isinstance(names, list) or not isinstance(arguments, list) or not names:

@@ -51,8 +51,8 @@ def question(pair: AnswerPair, template: Template) -> llm.Question:
     return llm.Question(case, template.filled(values))
 
 
-def _winner(found: Mapping[str, Any]) -> float:
-    winner = found["winner"]
+def _winner(verdict: Mapping[str, Any]) -> float:
+    winner = verdict["winner"]
     if not isinstance(winner, str) or winner not in WINNERS:
         raise llm.UnreadableError(f"the winner is none of {', '.join(WINNERS)}")
     return WINNERS[winner]

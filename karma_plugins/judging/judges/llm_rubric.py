@@ -49,7 +49,7 @@ def score(answers: Sequence[Answer], options: LlmRubricOptions) -> list[Verdict]
     rating = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
     schema = llm.schema_of(**dict.fromkeys(options.aspects, rating))
     questions = [question(answer, options, template) for answer in answers]
-    return llm.judged(questions, options, schema, lambda found: _score(found, list(options.aspects)))
+    return llm.judged(questions, options, schema, lambda verdict: _score(verdict, list(options.aspects)))
 
 
 def usage(answers: Iterable[Answer], times: int, options: LlmRubricOptions) -> Expected | None:
@@ -73,15 +73,17 @@ def question(answer: Answer, options: LlmRubricOptions, template: Template) -> l
     return llm.Question(case, template.filled(values))
 
 
-def _score(found: Mapping[str, Any], aspects: Sequence[str]) -> float:
+def _score(verdict: Mapping[str, Any], aspects: Sequence[str]) -> float:
     ratings = []
     for aspect in aspects:
-        rating = found[aspect]
-        if isinstance(rating, bool) or not isinstance(rating, int) or not LOWEST <= rating <= HIGHEST:
+        rating = verdict[aspect]
+        # 4.0 is an integer to a JSON schema, and what some servers write.
+        whole = isinstance(rating, int | float) and not isinstance(rating, bool) and rating == rating // 1
+        if not whole or not LOWEST <= rating <= HIGHEST:
             raise llm.UnreadableError(
                 f"the rating of '{aspect}' is no whole number from {LOWEST} to {HIGHEST}"
             )
-        ratings.append((rating - LOWEST) / (HIGHEST - LOWEST))
+        ratings.append((float(rating) - LOWEST) / (HIGHEST - LOWEST))
     return sum(ratings) / len(ratings)
 
 

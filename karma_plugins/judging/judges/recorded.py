@@ -25,14 +25,14 @@ def recall(recorded: Verdicts, options: RecordedOptions) -> Verdicts:
     if options.annotator is None:
         return recorded
     chosen = pl.col("judge") == options.annotator
-    found = Verdicts(recorded.judgements.filter(chosen), recorded.comparisons.filter(chosen))
-    if found.judgements.is_empty() and found.comparisons.is_empty():
+    own = Verdicts(recorded.judgements.filter(chosen), recorded.comparisons.filter(chosen))
+    if own.judgements.is_empty() and own.comparisons.is_empty():
         names = sorted({*recorded.judgements["judge"].unique(), *recorded.comparisons["judge"].unique()})
         raise PluginError(
             f"judge 'recorded': nothing is recorded by annotator '{options.annotator}'."
             f"{did_you_mean(options.annotator, names)} Recorded: {', '.join(names) or 'nobody'}."
         )
-    return found
+    return own
 
 
 @hookimpl

@@ -9,10 +9,11 @@ from decimal import Decimal
 from difflib import SequenceMatcher
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from karma_plugins import hookimpl
 from karma_plugins.contracts import Answer, Judge, Options, Verdict
+from karma_plugins.texts.references import accepted
 
 DIGITS = r"(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
 #: A number as people and models write it: sign (a minus that follows a word or a bracket is none), thousands
@@ -32,7 +33,15 @@ MARKED = re.compile(rf"\#\#\#\#\s*{NUMBER}", re.VERBOSE | re.IGNORECASE)
 CURRENCY = re.compile(r"\\?[$€£¥₹]\s?")
 #: Thousands separators other than a comma: LaTeX's, and the spaces that do not break.
 SEPARATOR = re.compile(r"\{,\}|,\\!|\\,|(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-LATEX_FRACTION = re.compile(r"(?P<whole>\d ?)?\\[dt]?frac\{(?P<above>[-−]?[\d.,]+)\}\{(?P<below>[\d.,]+)\}")
+#: LaTeX's fractions; an argument without braces is a single digit: `\frac12` is a half, `\frac123` is 1/2,
+#: then 3.
+ARGUMENT = r"\s*(?:\{{\s*(?P<{0}>[-−]?[\d.,]+)\s*\}}|(?P<{0}_digit>\d))"
+LATEX_FRACTION = re.compile(
+    rf"(?P<whole>\d+\s?)?\\[dtc]?frac{ARGUMENT.format('above')}{ARGUMENT.format('below')}(?P<after>\d?)"
+)
+#: Characters that are fractions by themselves (½), and the two slashes of fractions.
+VULGAR = re.compile("(?P<whole>\\d)?(?P<sign>[\u00bc-\u00be\u2150-\u215e])")
+SLASHES = str.maketrans({"\u2044": "/", "\u2215": "/"})
 
 
 class ReferenceOptions(Options):
@@ -44,32 +53,63 @@ class ReferenceOptions(Options):
     )
     casefold: bool = Field(False, description="normalised: upper and lower case are the same")
     punctuation: bool = Field(True, description="normalised: punctuation counts")
+    extract: str | None = Field(
+        None,
+        description="regular expression of whole answers whose group is what is judged, without the form "
+        "around it; an answer that it does not fit is judged as it is",
+    )
     grade: Literal["exact", "graded"] = Field(
         "exact", description="graded: half of its likeness to the reference for an answer that does not match"
     )
 
+    @field_validator("extract")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern, re.DOTALL).groups
+            except re.error as error:
+                raise ValueError(f"is no regular expression ({error})") from error
+            if groups != 1:
+                raise ValueError(f"has {groups} groups; put what is judged in the only one")
+        return pattern
+
 
 def score(answers: Sequence[Answer], options: ReferenceOptions) -> list[float | Verdict]:
-    """1 for a match; else 0, or half the share of characters in common where `grade` is `graded`."""
+    """1 for a match; else 0, or half the share of characters in common where `grade` is `graded`.
+
+    Of several right answers the best match counts.
+    """
     return [_score(answer, options) for answer in answers]
 
 
 def _score(answer: Answer, options: ReferenceOptions) -> float | Verdict:
     if answer.reference is None or not answer.reference.strip():
         return Verdict(None, "skipped", "no reference")
+    text, known = content(answer.text, options.extract), accepted(answer.reference)
     if options.match == "numeric":
-        known = final_number(answer.reference)
-        if known is None:
+        known = [str(number) for text in known if (number := final_number(text)) is not None]
+        if not known:
             return Verdict(None, "failed", "the reference holds no number")
-        given = final_number(answer.text)
-        if given is not None and given == known:
+        number = final_number(text)
+        if number is not None and any(number == Decimal(one) for one in known):
             return 1.0
-        texts = (str(given) if given is not None else "", str(known))
+        given = "" if number is None else str(number)
     else:
-        texts = (_normal(answer.text, options), _normal(answer.reference, options))
-        if texts[0] == texts[1]:
-            return 1.0
-    return 0.0 if options.grade == "exact" else 0.5 * likeness(*texts)
+        given, known = _normal(text, options), [_normal(one, options) for one in known]
+    return max(_matched(given, one, options) for one in known)
+
+
+def _matched(given: str, known: str, options: ReferenceOptions) -> float:
+    if given == known and options.match != "numeric":
+        return 1.0
+    return 0.0 if options.grade == "exact" else 0.5 * likeness(given, known)
+
+
+def content(text: str, pattern: str | None) -> str:
+    """What an answer says without the form around it: the only group of a pattern that fits all of it."""
+    whole = None if pattern is None else re.fullmatch(pattern, text.strip(), re.DOTALL)
+    return text if whole is None or whole[1] is None else whole[1]
 
 
 def final_number(text: str) -> Decimal | None:
@@ -79,14 +119,21 @@ def final_number(text: str) -> Decimal | None:
     `3/4`, `7.5e-1` and `0.75` are the same.
     """
     text = SEPARATOR.sub(",", CURRENCY.sub("", text))
-    text = LATEX_FRACTION.sub(_plain_fraction, text)
+    text = LATEX_FRACTION.sub(_plain_fraction, VULGAR.sub(_written_out, text)).translate(SLASHES)
     found = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
     return _value(found[-1].groupdict()) if found else None
 
 
 def _plain_fraction(found: re.Match[str]) -> str:
     whole = f"{found['whole'].strip()} " if found["whole"] else ""
-    return f"{whole}{found['above']}/{found['below']}"
+    above, below = (found[side] or found[f"{side}_digit"] for side in ("above", "below"))
+    after = f" {found['after']}" if found["after"] else ""
+    return f"{whole}{above}/{below}{after}"
+
+
+def _written_out(found: re.Match[str]) -> str:
+    whole = f"{found['whole']} " if found["whole"] else ""
+    return whole + unicodedata.normalize("NFKC", found["sign"])
 
 
 def _value(parts: Mapping[str, str | None]) -> Decimal:

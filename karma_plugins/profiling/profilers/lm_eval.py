@@ -2,7 +2,8 @@
 
 Option probabilities are the softmax of the options' log-likelihoods, not normalised by length. The option
 that counts as chosen is the one that the task's metric takes: the likeliest, by `acc_norm` the likeliest for
-its length.
+its length. Where documents hold `wording_of`, the number of the option that each text is a wording of, the
+wordings of an option count as one: the choice is theirs, their probabilities are added.
 """
 
 from __future__ import annotations
@@ -300,14 +301,21 @@ def _options(sample: Mapping[str, Any], task: Task, metric: str) -> dict[str, An
     if len(likelihoods) < len(texts) or not np.isfinite(likelihoods).all():
         return {}
     target = sample["target"]
-    answer = texts.index(target) if isinstance(target, str) and target in texts else target
+    right = texts.index(target) if isinstance(target, str) and target in texts else target
     lengths = np.array([max(len(text), 1) for text in texts]) if metric == "acc_norm" else 1
     shares = np.exp(likelihoods - likelihoods.max())
+    # A document may say the same option in several wordings, which then count as one.
+    option = np.asarray(sample["doc"].get("wording_of") or range(len(texts)))
+    answers = {
+        int(option[place])
+        for place in (right if isinstance(right, list) else [right])
+        if isinstance(place, int) and 0 <= place < len(texts)
+    }
     return {
-        "choice": int((likelihoods / lengths).argmax()),
-        "answer": answer if isinstance(answer, int) and 0 <= answer < len(texts) else None,
-        "n_choices": len(texts),
-        "choice_probs": (shares / shares.sum()).tolist(),
+        "choice": int(option[(likelihoods / lengths).argmax()]),
+        "answer": answers.pop() if len(answers) == 1 else None,
+        "n_choices": int(option.max()) + 1,
+        "choice_probs": np.bincount(option, weights=shares / shares.sum()).tolist(),
     }
 
 

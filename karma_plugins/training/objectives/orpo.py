@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from karma_plugins.contracts import Objective, Options, TrainingJob
 from karma_plugins.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from trl.experimental.orpo import ORPOTrainer
 
 
 class OrpoOptions(Options):
@@ -29,32 +33,59 @@ def train(job: TrainingJob, options: OrpoOptions) -> None:
     """One phase of ORPO."""
     from datasets import Dataset
 
-    from karma_plugins.training.conversations import pairs
-    from karma_plugins.training.policy import load_policy, longest, quiet, tokenizer_of
-    from karma_plugins.training.trl_trainer import arguments, fit
+    from karma_plugins.training.examples import encode, tokenizer_of
+    from karma_plugins.training.policy import load_policy, quiet
+    from karma_plugins.training.trl_trainer import arguments, fit, in_whole_batches
 
     with quiet():
-        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+        from trl.experimental.orpo import ORPOConfig
 
-        tokenizer, policy = tokenizer_of(job), load_policy(job)
-
-        class AnswerOnly(ORPOTrainer):  # type: ignore[misc]
-            def concatenated_forward(self, model: Any, batch: Any) -> tuple[Any, ...]:
-                chosen, rejected, *rest = super().concatenated_forward(model, batch)
-                rest[2] = -chosen.mean()
-                return (chosen, rejected, *rest)
-
-        trainer = (ORPOTrainer if options.prompt_loss else AnswerOnly)(
-            model=policy,
+        tokenizer, examples = tokenizer_of(job.start), encode(job)
+        lengths = [len(e.prompt) + max(len(e.chosen), len(e.rejected)) for e in examples]
+        trainer = _trainer(options.prompt_loss)(
+            model=load_policy(job),
             args=ORPOConfig(
                 **arguments(job, options.learning_rate),
                 beta=options.beta,
-                max_length=longest(policy, job.settings),  # TRL would cut at 512 where it is told nothing
+                max_length=max(
+                    lengths
+                ),  # the examples are cut; TRL would cut at 512 where it is told nothing
             ),
-            train_dataset=Dataset.from_list(pairs(job)),
+            train_dataset=Dataset.from_list([asdict(example) for example in examples]),
             processing_class=tokenizer,
         )
+        trainer.train_dataset = trainer.train_dataset.select(in_whole_batches(len(examples), job))
         fit(trainer, job, tokenizer)
+
+
+def _trainer(prompt_loss: bool) -> type[ORPOTrainer]:
+    """TRL's trainer on examples that are tokens already; a likelihood means the same with many processes."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    from karma_plugins.training.trl_trainer import global_weight
+
+    class Trainer(ORPOTrainer):  # type: ignore[misc]
+        def tokenize_row(self, feature: Mapping[str, Any], model: Any = None) -> dict[str, list[int]]:
+            prompt = feature["prompt"]
+            row = {"prompt_input_ids": prompt, "prompt_attention_mask": [1] * len(prompt)}
+            for name in ("chosen", "rejected"):
+                answer = feature[name]
+                row |= {
+                    f"{name}_input_ids": prompt + answer,
+                    f"{name}_attention_mask": [1] * (len(prompt) + len(answer)),
+                    f"{name}_labels": [-100] * len(prompt) + answer,
+                }
+            return row
+
+        def concatenated_forward(self, model: Any, batch: Any) -> tuple[Any, ...]:
+            chosen, rejected, *rest = super().concatenated_forward(model, batch)
+            if prompt_loss:
+                rest[2] = rest[2] * global_weight(batch["chosen_attention_mask"][:, 1:].sum())
+            else:
+                rest[2] = -chosen.mean()
+            return (chosen, rejected, *rest)
+
+    return Trainer
 
 
 @hookimpl

@@ -1,7 +1,8 @@
-"""Objective `ppo`: proximal policy optimisation (Schulman et al. 2017) on a reward model from the pairs.
+"""Objective `ppo`: proximal policy optimisation (Schulman et al. 2017).
 
 TRL has dropped PPO, so the clipped loss and the advantage estimator are torchrl's, and the loop, the rollouts
-and the masks are ours. The critic starts as the reward model and says a value at every token of an answer.
+and the masks are ours. The critic says a value at every token of an answer; it starts as the reward model, or
+where judges reward as the base with a value of 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from karma_plugins.contracts import Objective, Options, TrainingJob
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.runtime import processes
 from karma_plugins.training import checkpoints
-from karma_plugins.training.reward_model import RewardModel, RewardOptions
+from karma_plugins.training.rewards import Reward, RewardOptions
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ class PpoOptions(Options):
     """Options of `ppo`; a batch holds as many answers as one of `dpo`: two for each of `batch_size`."""
 
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
     clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability ratio counts")
@@ -55,23 +57,24 @@ class _Batch:
     """Answers with what was known when they were drawn; all but `rollout` have shape (rows, T)."""
 
     rollout: Rollout
+    answered: torch.Tensor
     before: torch.Tensor
     advantage: torch.Tensor
     returns: torch.Tensor
 
 
 def train(job: TrainingJob, options: PpoOptions) -> None:
-    """One phase of PPO against the job's reference, after its reward model."""
-    from karma_plugins.training import ppo_loss
+    """One phase of PPO against the job's reference, after its reward model if it has one."""
+    from karma_plugins.training import finite, ppo_loss
     from karma_plugins.training.policy import quiet, save
-    from karma_plugins.training.reward_model import reward_model
 
     ppo_loss.check_installed()
     with quiet():
-        learner = _Learner(job, options, reward_model(job, options.reward))
+        learner = _Learner(job, options)
         learner.resume()
         while learner.step < job.steps:
             learner.improve()
+        finite.check_model(job, learner.bare_policy, learner.reward.prompts[0], learner.rate)
         if learner.accelerator.is_main_process:
             save(learner.bare_policy, learner.tokenizer, job.output)
         learner.accelerator.wait_for_everyone()
@@ -80,29 +83,33 @@ def train(job: TrainingJob, options: PpoOptions) -> None:
 class _Learner:
     """Policy, critic, reference and optimiser of one phase, and how many optimiser steps they have taken."""
 
-    def __init__(self, job: TrainingJob, options: PpoOptions, reward: RewardModel) -> None:
+    def __init__(self, job: TrainingJob, options: PpoOptions) -> None:
         import torch
         from accelerate import Accelerator
 
-        from karma_plugins.models.loading import load_model
-        from karma_plugins.training.conversations import longest_answer, prompts, tokens
-        from karma_plugins.training.policy import load_policy, tokenizer_of
-        from karma_plugins.training.trl_trainer import per_process, uses_bf16
+        from karma_plugins.models.loading import end_tokens, load_model
+        from karma_plugins.training import rollout
+        from karma_plugins.training.examples import tokenizer_of
+        from karma_plugins.training.policy import load_policy
+        from karma_plugins.training.rewards import reward
+        from karma_plugins.training.trl_trainer import per_process, refuse_sharding, uses_bf16
 
-        self.job, self.options, self.reward, self.step = job, options, reward, 0
+        self.job, self.options, self.step = job, options, 0
         self.rows = 2 * per_process(job.settings)
         self.accelerator: Accelerator = Accelerator(
             mixed_precision="bf16" if uses_bf16(job.settings) else "no", cpu=processes.on_cpu()
         )
-        self.tokenizer = tokenizer_of(job)
-        self.prompts = tokens(self.tokenizer, prompts(job), answered=False)
-        self.length = options.max_new_tokens or longest_answer(job, self.tokenizer)
-        self.bare_policy = load_policy(job).eval()
-        self.bare_critic = critic(reward, job)
+        refuse_sharding(self.accelerator, "ppo")
+        self.tokenizer = tokenizer_of(job.start)
+        self.bare_policy = load_policy(job, samples=True).eval()
+        self.ends = end_tokens(self.bare_policy, self.tokenizer)
+        self.reward = reward(job, options.reward, self.tokenizer, self.ends, penalty=options.unended_penalty)
+        self.length = rollout.room(job, self.reward.prompts, options.max_new_tokens)
+        self.bare_critic = critic(self.reward, job)
         self.reference = (
             load_model(job.reference, for_training=True).eval().requires_grad_(requires_grad=False)
         )
-        rate = options.learning_rate or job.settings.learning_rate
+        rate = self.rate = options.learning_rate or job.settings.learning_rate
         optimizer = torch.optim.AdamW(
             [
                 {"params": _trainable(self.bare_policy), "lr": rate},
@@ -129,34 +136,45 @@ class _Learner:
 
     def _experience(self) -> tuple[list[_Batch], dict[str, torch.Tensor]]:
         """Answers of the policy as it stands, in batches for gradient accumulation, and what was rewarded."""
-        from karma_plugins.models.loading import end_tokens
         from karma_plugins.training import rollout
 
-        accumulated = self.job.settings.gradient_accumulation
-        rollouts = self.step // self.options.updates
-        share = self.rows * accumulated
-        first = share * (rollouts * processes.count() + self.accelerator.process_index)
-        numbers = range(first, first + share)
-        uniform = rollout.noise([(self.job.settings.seed, self.job.phase, n) for n in numbers], self.length)
+        numbers = self._numbers()
+        prompts = [n % len(self.reward.prompts) for n in numbers]
         drawn = rollout.sample(
             self.bare_policy,
-            [self.prompts[n % len(self.prompts)] for n in numbers],
-            uniform,
+            [self.reward.prompts[prompt] for prompt in prompts],
+            rollout.noise([(self.job.settings.seed, self.job.phase, n) for n in numbers], self.length),
             temperature=self.options.temperature,
-            ends=end_tokens(self.bare_policy, self.tokenizer),
+            ends=self.ends,
             pad=int(self.tokenizer.pad_token_id),
         )
-        parts = [drawn.rows(start, start + self.rows) for start in range(0, share, self.rows)]
-        found = [self._assessed(part) for part in parts]
-        told = {name: sum(metrics[name] for _, metrics in found) / accumulated for name in found[0][1]}
-        return [batch for batch, _ in found], told
+        rewards = self.reward(prompts, drawn.answers())
+        parts = [slice(start, start + self.rows) for start in range(0, len(numbers), self.rows)]
+        assessed = [self._assessed(drawn.rows(part.start, part.stop), rewards[part]) for part in parts]
+        metrics = {name: sum(told[name] for _, told in assessed) / len(parts) for name in assessed[0][1]}
+        return [batch for batch, _ in assessed], metrics
 
-    def _assessed(self, drawn: Rollout) -> tuple[_Batch, dict[str, torch.Tensor]]:
+    def _numbers(self) -> list[int]:
+        """Which answers of the whole training this process draws next: its share of each batch of all."""
+        batch = self.rows * processes.count()
+        accumulated = self.job.settings.gradient_accumulation
+        first = self.step // self.options.updates * accumulated * batch
+        own = self.accelerator.process_index * self.rows
+        starts = [first + part * batch + own for part in range(accumulated)]
+        return [start + row for start in starts for row in range(self.rows)]
+
+    def _assessed(
+        self, drawn: Rollout, rewards: Sequence[float | None]
+    ) -> tuple[_Batch, dict[str, torch.Tensor]]:
         import torch
 
         from karma_plugins.training import ppo_loss, rollout
+        from karma_plugins.training.trl_trainer import global_weight
 
-        options, answered = self.options, drawn.answered
+        options, device = self.options, drawn.ids.device
+        rewarded = torch.tensor([value is not None for value in rewards], device=device)
+        scores = torch.tensor([value or 0.0 for value in rewards], device=device)
+        answered = drawn.answered & rewarded[:, None]  # what nobody rewarded moves nothing
         with torch.no_grad(), self.accelerator.autocast():
             before, held = (
                 rollout.log_probabilities(
@@ -165,23 +183,25 @@ class _Learner:
                 for model in (self.bare_policy, self.reference)
             )
             values = self.bare_critic(drawn)
-        scores = self.reward.rewards(drawn.sequences()) - options.unended_penalty * (~drawn.ended).float()
         divergence = (before - held) * answered
-        rewards = ppo_loss.token_rewards(scores, divergence, answered, options.beta)
+        gains = ppo_loss.token_rewards(scores, divergence, answered, options.beta)
         advantage, returns = ppo_loss.advantages(
-            rewards, values, answered, gamma=options.gamma, decay=options.decay
+            gains, values, answered, gamma=options.gamma, decay=options.decay
         )
-        batch = _Batch(drawn, before, ppo_loss.standardised(advantage, answered), returns)
+        batch = _Batch(drawn, answered, before, ppo_loss.standardised(advantage, answered), returns)
+        weight = global_weight(rewarded.sum())
         return batch, {
-            "reward": scores.mean(),
-            "kl": divergence.sum(1).mean(),
-            "answers/tokens": answered.sum(1).float().mean(),
+            "reward": scores.sum() / rewarded.sum().clamp(min=1) * weight,
+            "kl": divergence.sum(1).sum() / rewarded.sum().clamp(min=1) * weight,
+            "answers/tokens": drawn.answered.sum(1).float().mean(),
             "answers/ended": drawn.ended.float().mean(),
+            "answers/unrewarded": 1 - rewarded.float().mean(),
         }
 
     def _update(self, batches: Sequence[_Batch]) -> dict[str, torch.Tensor]:
         """One optimiser step on all batches."""
-        from karma_plugins.training import ppo_loss, rollout
+        from karma_plugins.training import finite, ppo_loss, rollout
+        from karma_plugins.training.trl_trainer import global_weight
 
         options = self.options
         metrics: dict[str, Any] = {}
@@ -190,23 +210,30 @@ class _Learner:
             with self.accelerator.autocast():
                 logits = rollout.answer_logits(self.policy, drawn, options.temperature)
                 values = self.critic(drawn)
-            found = ppo_loss.losses(
-                logits, values, drawn.tokens, batch.before, batch.advantage, batch.returns, drawn.answered,
+            parts = ppo_loss.losses(
+                logits, values, drawn.tokens, batch.before, batch.advantage, batch.returns, batch.answered,
                 clip=options.clip,
             )  # fmt: skip
+            weight = global_weight(batch.answered.sum())
+            parts = {name: part * weight for name, part in parts.items()}
             loss = (
-                found["policy"]
-                + options.value_weight * found["value"]
-                - options.entropy_weight * found["entropy"]
+                parts["policy"]
+                + options.value_weight * parts["value"]
+                - options.entropy_weight * parts["entropy"]
             )
             self.accelerator.backward(loss / len(batches))
-            for name, value in {"loss": loss, **found}.items():
+            for name, value in {"loss": loss, **parts}.items():
                 metrics[name] = metrics.get(name, 0.0) + value.detach() / len(batches)
+        models = (self.bare_policy, self.bare_critic)
+        gradients = [gradient for model in models for gradient in finite.gradients(model)]
+        finite.check(self.job, self.step + 1, {"loss": [metrics["loss"]], "gradient": gradients}, self.rate)
         for group in self.optimizer.param_groups:  # apart, lest a bad critic scales the policy's step down
             self.accelerator.clip_grad_norm_(group["params"], 1.0)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
+        weights = [weight for model in models for weight in _trainable(model)]
+        finite.check(self.job, self.step + 1, {"weights": weights}, self.rate)
         return metrics
 
     def _report(self, metrics: Mapping[str, torch.Tensor]) -> None:
@@ -242,20 +269,27 @@ class _Learner:
         yield "schedule", self.schedule
 
 
-def critic(reward: RewardModel, job: TrainingJob) -> torch.nn.Module:
-    """A module that gives the value of every answer token of a rollout: the reward model's body and head."""
+def critic(reward: Reward, job: TrainingJob) -> torch.nn.Module:
+    """A module that gives the value of every answer token of a rollout.
+
+    It starts as the reward model's body and head, or where judges reward as the base's body under a head
+    that says 0.
+    """
     import torch
 
-    from karma_plugins.training.policy import lora_config
-    from karma_plugins.training.rollout import positions
+    from karma_plugins.training.policy import fresh_adapter
+    from karma_plugins.training.reward_model import with_head
+    from karma_plugins.training.rollout import placed
 
-    network: PreTrainedModel = copy.deepcopy(reward.network).requires_grad_(requires_grad=True)
+    if reward.model is not None:
+        network: PreTrainedModel = copy.deepcopy(reward.model.network)
+        mean, deviation = reward.model.mean, reward.model.deviation
+    else:
+        network, mean, deviation = with_head(job, reward.tokenizer), 0.0, 1.0
+        torch.nn.init.zeros_(network.score.weight)
+    network.requires_grad_(requires_grad=True)
     if job.settings.lora is not None:
-        from peft import get_peft_model
-        from transformers import set_seed
-
-        set_seed(job.settings.seed)
-        network = get_peft_model(network, lora_config(job.settings.lora, "SEQ_CLS")).get_base_model()
+        network = fresh_adapter(network, job.settings.lora, "SEQ_CLS", job.settings.seed).get_base_model()
 
     class Critic(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -265,12 +299,9 @@ def critic(reward: RewardModel, job: TrainingJob) -> torch.nn.Module:
         def forward(self, drawn: Rollout) -> torch.Tensor:
             body = getattr(self.network, self.network.base_model_prefix)
             states = body(
-                input_ids=drawn.ids,
-                attention_mask=drawn.mask,
-                position_ids=positions(drawn.mask),
-                use_cache=False,
+                input_ids=drawn.ids, attention_mask=drawn.mask, use_cache=False, **placed(body, drawn.mask)
             ).last_hidden_state[:, drawn.width - 1 : -1]
-            return (self.network.score(states)[..., 0].float() - reward.mean) / reward.deviation
+            return (self.network.score(states)[..., 0].float() - mean) / deviation
 
     return Critic().eval()
 

@@ -1,11 +1,11 @@
-"""Objective `rloo`: REINFORCE leave-one-out (Ahmadian et al. 2024) by TRL, on a reward model from the pairs.
+"""Objective `rloo`: REINFORCE leave-one-out (Ahmadian et al. 2024) by TRL.
 
 Each prompt is answered several times; an answer's advantage is its reward less the mean of the others'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -13,11 +13,11 @@ from pydantic import Field
 from karma_plugins.contracts import Objective, Options, TrainingJob
 from karma_plugins.errors import ParamsError
 from karma_plugins.hookspecs import hookimpl
-from karma_plugins.training.conversations import tokens
-from karma_plugins.training.reward_model import RewardModel, RewardOptions, reward_model
+from karma_plugins.runtime import processes
+from karma_plugins.training.rewards import Reward, RewardOptions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
     from trl import RLOOTrainer
 
 
@@ -25,6 +25,7 @@ class RlooOptions(Options):
     """Options of `rloo`; a batch holds as many answers as one of `dpo`: two for each of `batch_size`."""
 
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
     generations: int = Field(4, ge=2, description="answers to a prompt")
@@ -36,40 +37,53 @@ class RlooOptions(Options):
 
 
 def train(job: TrainingJob, options: RlooOptions) -> None:
-    """One phase of RLOO against the job's reference, after its reward model."""
+    """One phase of RLOO against the job's reference, after its reward model if it has one."""
     from datasets import Dataset
-    from trl import RLOOConfig, RLOOTrainer
+    from trl import RLOOConfig
 
-    from karma_plugins.training.conversations import longest_answer, prompts
-    from karma_plugins.training.policy import load_policy, load_reference, quiet, tokenizer_of
-    from karma_plugins.training.trl_trainer import arguments, fit
+    from karma_plugins.models.loading import end_tokens
+    from karma_plugins.training import rollout
+    from karma_plugins.training.examples import tokenizer_of
+    from karma_plugins.training.policy import load_policy, load_reference, quiet
+    from karma_plugins.training.rewards import reward
+    from karma_plugins.training.trl_trainer import arguments, fit, in_whole_batches
 
+    answers = 2 * job.settings.batch_size * job.settings.gradient_accumulation
+    if answers % options.generations:
+        raise ParamsError(
+            f"train.objectives.rloo.generations: {options.generations} must divide the {answers} answers of "
+            "a step, two for each of train.batch_size."
+        )
     with quiet():
-        reward = reward_model(job, options.reward)
-        tokenizer, given = tokenizer_of(job), arguments(job, options.learning_rate)
+        policy, tokenizer = load_policy(job, samples=True), tokenizer_of(job.start)
+        ends = end_tokens(policy, tokenizer)
+        rewarded = reward(job, options.reward, tokenizer, ends, penalty=options.unended_penalty)
+        given = arguments(job, options.learning_rate)
         rows = 2 * given.pop("per_device_train_batch_size")
-        if rows % options.generations:
-            raise ParamsError(
-                f"train.objectives.rloo.generations: {options.generations} must divide the {rows} answers of "
-                "a batch, two for each of train.batch_size."
-            )
+        length = rollout.room(job, rewarded.prompts, options.max_new_tokens)
         reference = load_reference(job) if options.beta else None
-        trainer = RLOOTrainer(
-            model=load_policy(job),
-            reward_funcs=reward_function(reward, tokenizer, options.unended_penalty),
+        for model in (policy, reference):
+            rollout.place_by_mask(model)
+        trainer = _trainer(rewarded, ends, length)(
+            model=policy,
+            reward_funcs=reward_function(rewarded),
             args=RLOOConfig(
                 **given,
                 per_device_train_batch_size=rows,
                 beta=0.0 if reference is not None else options.beta,
                 num_generations=options.generations,
                 temperature=options.temperature,
-                max_completion_length=options.max_new_tokens or longest_answer(job, tokenizer),
+                max_completion_length=length,
                 shuffle_dataset=False,
                 disable_dropout=True,
             ),
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts(job)]),
+            train_dataset=Dataset.from_list(
+                [{"prompt": q.messages, "number": n} for n, q in enumerate(rewarded.asked)]
+            ),
             processing_class=tokenizer,
         )
+        order = in_whole_batches(len(rewarded.asked), job, places=job.steps * answers // options.generations)
+        trainer.train_dataset = trainer.train_dataset.select(order)
         if reference is not None:
             _hold(trainer, reference, options)
         fit(trainer, job, tokenizer)
@@ -84,20 +98,55 @@ def _hold(trainer: RLOOTrainer, reference: PreTrainedModel, options: RlooOptions
     trainer.beta = options.beta
 
 
-def reward_function(
-    reward: RewardModel, tokenizer: PreTrainedTokenizerBase, penalty: float
-) -> Callable[..., list[float]]:
-    """The reward model as TRL calls it: prompts as messages and tokens of their answers in, rewards out."""
+def reward_function(rewarded: Reward) -> Any:
+    """The reward as TRL calls it: tokens of answers and numbers of their prompts in, rewards out.
 
-    def reward_of(prompts: Sequence[Any], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-        asked = tokens(tokenizer, prompts, answered=False)
-        whole = [[*prompt, *answer] for prompt, answer in zip(asked, completion_ids, strict=True)]
-        return [
-            float(value) - (0.0 if tokenizer.eos_token_id in answer else penalty)
-            for value, answer in zip(reward.rewards(whole), completion_ids, strict=True)
-        ]
+    An answer without a reward is null, which TRL leaves out of its group: it moves nothing.
+    """
 
-    return reward_of
+    def reward(
+        completion_ids: Sequence[Sequence[int]], number: Sequence[int], log_metric: Any, **_: Any
+    ) -> list[float | None]:
+        values = rewarded(number, completion_ids)
+        log_metric("answers/unrewarded", sum(value is None for value in values) / len(values))
+        return values
+
+    return reward
+
+
+def _trainer(rewarded: Reward, ends: Sequence[int], length: int) -> type[RLOOTrainer]:
+    """TRL's trainer with answers drawn by noise of their own row, by our own settings alone."""
+    from trl import RLOOTrainer
+
+    from karma_plugins.training import rollout
+    from karma_plugins.training.examples import prompt_tokens
+    from karma_plugins.training.trl_trainer import refuse_sharding
+
+    job, tokenizer = rewarded.job, rewarded.tokenizer
+
+    class Trainer(RLOOTrainer):  # type: ignore[misc]
+        def train(self, *args: Any, **kwargs: Any) -> Any:
+            refuse_sharding(self.accelerator, "rloo")
+            return super().train(*args, **kwargs)
+
+        def _tokenize_prompts(self, prompts: Any) -> tuple[list[list[int]], None, dict[str, Any]]:
+            return prompt_tokens(tokenizer, job.start, prompts), None, {}
+
+        def _generate_single_turn(self, prompt_ids: Any, *_: Any) -> list[list[int]]:
+            here = len(prompt_ids)
+            first = here * (self.state.global_step * processes.count() + self.accelerator.process_index)
+            numbers = range(first, first + here)
+            drawn = rollout.sample(
+                self.accelerator.unwrap_model(self.model),
+                prompt_ids,
+                rollout.noise([(job.settings.seed, job.phase, n) for n in numbers], length),
+                temperature=self.temperature,
+                ends=ends,
+                pad=int(tokenizer.pad_token_id),
+            )
+            return drawn.answers()
+
+    return Trainer
 
 
 @hookimpl

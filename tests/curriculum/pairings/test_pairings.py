@@ -3,10 +3,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import polars as pl
 import pytest
 
-from karma_plugins.errors import ParamsError
-from tests.curriculum.curriculum_cases import build, by_chance, tables
+from karma_plugins.curriculum import Curriculum
+from karma_plugins.curriculum import build as build_curriculum
+from karma_plugins.errors import EmptyResultError, ParamsError
+from karma_plugins.params import CurriculumSection
+from karma_plugins.schemas import SCORES
+from tests.curriculum.curriculum_cases import Tables, build, by_chance, kinship_table, pairing, tables
 
 #: Four models in two families: a, b are near, c, d are near, and nothing is known of b and c.
 KINSHIP = {
@@ -130,3 +135,115 @@ def test_a_wrong_option_is_refused():
         pairs("kin", {"raduis": 0.1})
     with pytest.raises(ParamsError, match="prefer"):
         pairs("kin", {"prefer": "luck"})
+
+
+# --- terms that do not depend on the metric -----------------------------------------------------------------
+
+
+def with_metric(name: str, kinship: Mapping[Any, float | None], consistency: float | None = None) -> Tables:
+    """The tables of ANSWERS with another metric measured beside the primary one."""
+    *others, primary = tables(ANSWERS, KINSHIP)
+    other = kinship_table(kinship).with_columns(
+        metric=pl.lit(name), primary=pl.lit(value=False), consistency=pl.lit(consistency, pl.Float64)
+    )
+    return (*others, pl.concat([primary, other]))  # type: ignore[return-value]
+
+
+#: By this metric a, c are near and b, d.
+CROSSED = {
+    ("a", "c"): 0.09, ("b", "d"): 0.08, ("a", "b"): 0.01, ("a", "d"): 0.0, ("b", "c"): 0.0, ("c", "d"): 0.01,
+}  # fmt: skip
+
+
+def paired(made: Curriculum) -> list[str]:
+    return sorted(made.pairs.select(made.pairs["chosen_model"] + made.pairs["rejected_model"]).to_series())
+
+
+def test_kin_of_one_family():
+    assert pairs("kin", {"family": True}) == ["ab", "cd"]
+    assert dropped("kin", {"family": True})["kin: of another family"] == 3
+
+
+def test_a_pairing_names_the_metric_that_it_acts_on():
+    given = with_metric("style", CROSSED)
+    assert paired(build(given, "kin", {"metric": "style", "nearest": 1})) == ["ac", "bd"]
+    made = build(given, "kin", {"metric": "style", "nearest": 1})
+    assert sorted(made.pairs["kinship"]) == [0.08, 0.09]
+    with pytest.raises(ParamsError, match="metric 'stile' is not measured. Did you mean 'style'"):
+        build(given, "kin", {"metric": "stile"})
+
+
+def test_a_radius_is_relative_to_a_models_likeness_to_itself():
+    assert paired(build(with_metric("style", CROSSED, 0.1), "kin", {"metric": "style", "radius": 0.15})) == [
+        "ac"
+    ]
+    assert paired(build(with_metric("style", CROSSED, 0.1), "kin", {"metric": "style", "radius": 0.25})) == [
+        "ac", "bd",
+    ]  # fmt: skip
+    with pytest.raises(EmptyResultError):
+        build(with_metric("style", CROSSED), "kin", {"metric": "style", "radius": 0.25})
+
+
+def test_several_metrics_must_all_find_a_pair_near():
+    given = with_metric("style", {**CROSSED, ("a", "b"): 0.09}, 0.1)
+    rule = {"also": {"style": {"radius": 0.2}}}
+    made = build(given, "kin", {"radius": 0.2, **rule})
+    assert paired(made) == ["ab"]
+    assert made.report["pairs"]["dropped"]["kin: beyond radius by style"] == 1
+    with pytest.raises(ParamsError, match="metric 'answers' is not measured"):
+        build(given, "kin", {"also": {"answers": {"family": True}}})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"family": True}, ["cd"]), ({"nearest": 1}, ["cd"]), ({"nearest": 2}, ["ac", "ad", "cd"])],
+)
+def test_target_kin_by_family_or_the_nearest(options: dict[str, Any], expected: list[str]):
+    assert pairs("target-kin", options, target="c") == expected
+
+
+# --- delta --------------------------------------------------------------------------------------------------
+
+
+def profiles(scores: Mapping[str, float], stderr: float | None = 0.02) -> pl.DataFrame:
+    rows = [
+        {
+            "model": model, "competency": "knowledge", "task": "t", "metric": "acc", "score": score,
+            "stderr": stderr, "n": 100,
+        }
+        for model, score in scores.items()
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=SCORES.columns)
+
+
+def delta(
+    scores: pl.DataFrame | None, options: Mapping[str, Any] | None = None, **settings: Any
+) -> Curriculum:
+    section = CurriculumSection(pairing="delta", **settings)
+    return build_curriculum(
+        *tables(ANSWERS, KINSHIP), pairing("delta", **(options or {})), section, None, scores
+    )
+
+
+def test_delta_pairs_a_family_where_the_chosen_model_is_really_more_able():
+    made = delta(profiles({"a": 0.9, "b": 0.5, "c": 0.6, "d": 0.58}))
+    assert paired(made) == ["ab"]
+    assert made.report["pairs"]["dropped"] == {
+        "delta: of another family": 3, "delta: kinship unknown": 1, "delta: no real gap in competence": 1,
+    }  # fmt: skip
+    assert paired(delta(profiles({"a": 0.9, "b": 0.5, "c": 0.6, "d": 0.58}), {"deviate": 0})) == ["ab", "cd"]
+
+
+def test_delta_never_chooses_the_less_able_and_knows_the_targets_family():
+    scores = profiles({"a": 0.3, "b": 0.9, "c": 0.9, "d": 0.1})
+    assert paired(delta(scores)) == ["cd"]
+    with pytest.raises(EmptyResultError, match="chosen from the less able model"):
+        delta(scores, target="a")
+
+
+def test_delta_goes_by_ranks_or_says_what_it_lacks():
+    assert paired(delta(None, {"rank": {"a": 70, "b": 7}})) == ["ab"]
+    with pytest.raises(ParamsError, match="Add data/profile to the deps of stage curriculum"):
+        delta(None)
+    with pytest.raises(EmptyResultError, match="competence unknown"):
+        delta(profiles({"z": 0.5}))

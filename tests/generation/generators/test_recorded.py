@@ -89,14 +89,19 @@ def test_ids_hash_what_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ('{"text": ', "row 2: not JSON"),
-        ("[1]", "row 2: not a JSON object"),
+        ('{"text": ', "line 2: not JSON"),
+        ("[1]", "line 2: must be a JSON object"),
         ({"prompt_id": IDS[0], "test": "x"}, "key 'text' is missing. Did you mean 'test'"),
         ({"prompt_id": IDS[0], "text": 5}, "'text' must be of type str, found 5"),
         ({"prompt_id": IDS[0], "text": "x", "sample": True}, "'sample' must be of type int, found True"),
+        ({"prompt_id": IDS[0], "text": "x", "sample": -1}, "'sample' must be a number from 0, found -1"),
+        (
+            {"prompt_id": IDS[0], "text": "x", "prompt_tokens": 10**30},
+            "'prompt_tokens' must be a number from 0",
+        ),
         ({"messages": "hi", "text": "x"}, "'messages' must be a list"),
-        ({"prompt": "unheard of?", "text": "x"}, r"row 2: it answers prompt \w{16} \('unheard of\?'\)"),
-        ({"prompt_id": "0" * 16, "text": "x"}, "row 2: it answers prompt 0000000000000000"),
+        ({"prompt": "unheard of?", "text": "x"}, r"line 2: it answers prompt \w{16} \('unheard of\?'\)"),
+        ({"prompt_id": "0" * 16, "text": "x"}, "line 2: it answers prompt 0000000000000000"),
         ({"prompt_id": IDS[1], "text": "again"}, f"two answers to prompt {IDS[1]}, sample 0"),
         ({"prompt_id": IDS[0], "text": "x", "model": "crow"}, "by model 'crow', not 'parrot'"),
     ],
@@ -110,6 +115,10 @@ def test_a_wrong_row_stops_with_one_line(tmp_path, record, message):
 
 
 def test_a_wrong_table_stops_with_one_line(tmp_path):
+    odd = pl.DataFrame({"prompt_id": IDS, "text": IDS, "sample": [-1] * len(IDS)})
+    odd.write_parquet(tmp_path / "responses.parquet")
+    with pytest.raises(TableError, match="row 1: 'sample' must be a number from 0"):
+        recall(tmp_path)
     pl.DataFrame({"prompt_id": IDS, "txt": IDS}).write_parquet(tmp_path / "responses.parquet")
     with pytest.raises(TableError, match="column 'text' is missing. Did you mean 'txt'"):
         recall(tmp_path)
@@ -123,3 +132,14 @@ def test_a_model_without_recorded_answers_says_so(tmp_path):
     path.write_text("endpoint: http://127.0.0.1:1/v1\nmodel: x\n")
     with pytest.raises(ModelError, match=r"responses\.parquet"):
         recall(path)
+
+
+def test_a_conversation_under_prompt_marks_and_blank_lines(tmp_path):
+    row = {"prompt": [{"role": "user", "content": "unheard of?"}], "text": "x"}
+    write_lines(tmp_path, {"prompt_id": IDS[0], "text": "fine"})
+    path = tmp_path / "responses.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n\n")
+    assert recall(tmp_path).height
+    write_lines(tmp_path, {"prompt_id": IDS[0], "text": "fine"}, row)
+    with pytest.raises(TableError, match=r"line 2: it answers prompt \w{16} \('unheard of\?'\)"):
+        recall(tmp_path)

@@ -14,7 +14,7 @@ import pytest
 
 from karma_plugins.contracts import Answer, AnswerPair, Verdict
 from karma_plugins.errors import ModelError, ParamsError, PluginError
-from karma_plugins.judging import judge, llm, templates
+from karma_plugins.judging import llm, templates
 from karma_plugins.judging.judges import llm_pairwise, llm_rubric
 from karma_plugins.judging.judges.llm_pairwise import LlmPairwiseOptions, compare
 from karma_plugins.judging.judges.llm_rubric import ASPECTS, LlmRubricOptions, score
@@ -148,7 +148,47 @@ def test_a_reply_in_a_code_fence_counts(server: Server) -> None:
     assert rubric(server, answer("4")) == [Verdict(0.5)]
 
 
+@pytest.mark.parametrize(
+    "thoughts",
+    [
+        "<think>\nIt is right: {}\n</think>\n\n",
+        "<think></think>",
+        "So it is right.</think>",
+        "[THINK]Right.[/THINK]",
+    ],
+)
+def test_a_reply_that_opens_with_its_thoughts_counts(server: Server, thoughts: str) -> None:
+    server.brain = lambda body: thoughts + rates(3, 3, 3, 3)(body)
+    assert rubric(server, answer("4")) == [Verdict(0.5)]
+
+
+def test_a_rating_that_is_a_whole_number_counts_however_it_is_written(server: Server) -> None:
+    server.brain = rates(4.0, 4, 4.0, 4)
+    assert rubric(server, answer("4")) == [Verdict(0.75)]
+
+
 WRONG = {
+    "two thoughts": (
+        lambda body: "<think>a</think><think>b</think>" + rates(5, 5, 5, 5)(body),
+        "the reply is not one JSON object",
+    ),
+    "thoughts alone": (lambda body: "<think>so good</think>", "the reply is empty"),
+    "thoughts unclosed": (
+        lambda body: "<think>" + rates(5, 5, 5, 5)(body),
+        "the reply is not one JSON object",
+    ),
+    "thoughts between": (
+        lambda body: rates(5, 5, 5, 5)(body) + "<think>so</think>" + rates(1, 1, 1, 1)(body),
+        "the reply is not one JSON object",
+    ),
+    "nan": (
+        rates(float("nan"), 5, 5, 5),
+        "the rating of 'instruction_following' is no whole number from 1 to 5",
+    ),
+    "infinite": (
+        rates(float("inf"), 5, 5, 5),
+        "the rating of 'instruction_following' is no whole number from 1 to 5",
+    ),
     "five": (lambda body: "5", "the reply is not one JSON object"),
     "prose": (lambda body: f"Sure! {rates(5, 5, 5, 5)(body)}", "the reply is not one JSON object"),
     "two": (lambda body: rates(5, 5, 5, 5)(body) * 2, "the reply is not one JSON object"),
@@ -219,8 +259,8 @@ def test_pairs_in_both_orders_through_judging(server: Server) -> None:
     plugin = llm_pairwise.karma_register_judges()[0]
     options = plugin.options(model=str(server.descriptor))
     answers = cases.responses([("p0000", "amber", "a"), ("p0000", "birch", "b"), ("p0000", "cedar", "tie")])
-    done = judge(
-        cases.prompts(1), answers, None, [cases.Juror(cases.bound(plugin, options))], cases.settings()
+    done = cases.judge(
+        cases.prompts(1), answers, None, [cases.Seat(cases.bound(plugin, options))], cases.settings()
     )
     assert done.comparisons.height == len(server.asked) == 6
     rewards = dict(done.rewards.join(answers, on="response_id").select("model", "reward").iter_rows())

@@ -19,6 +19,7 @@ from karma_plugins.judging.judges.reference import (
     score,
 )
 from karma_plugins.testing import JudgeContract
+from karma_plugins.texts import references
 
 
 class TestContract(JudgeContract):
@@ -135,3 +136,111 @@ def test_gsm8k(shared_data: Path) -> None:
                 assert said(f"#### {other}", answer, match="numeric") == right
         # Without the mark, the last number is taken.
         assert said(re.sub(r"#### ", "So it is ", answer), final, match="numeric") == 1.0
+
+
+FORMS = r"(?:= |\()?(.*?)(?: !|\) ok)?"
+
+
+@pytest.mark.parametrize("text", ["Lina", "= Lina !", "(Lina) ok", "(Lina !", " = Lina !\n"])
+def test_what_a_form_adds_is_taken_off(text: str) -> None:
+    assert said(text, "Lina", extract=FORMS) == 1.0
+
+
+def test_an_answer_that_the_pattern_does_not_fit_is_judged_as_it_is() -> None:
+    assert said("Lina", "Lina", extract=r"The answer is (.*)\.") == 1.0
+    assert said("The answer is Lina.", "Lina", extract=r"The answer is (.*)\.") == 1.0
+    assert said("The answer is 7 of 9.", "7", match="numeric", extract=r"The answer is (\d+) of.*") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong"), [("(", "is no regular expression"), ("a", "0 groups"), ("(a)(b)", "2 groups")]
+)
+def test_a_pattern_has_one_group(pattern: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        ReferenceOptions(extract=pattern)
+
+
+# --- several right answers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("Paris", "Paris"),
+        (None, None),
+        ("", None),
+        (42, "42"),
+        (float("nan"), None),
+        (["Rome"], "Rome"),
+        ([], None),
+        ([1, 2.5, "x"], '{"any_of": ["1", "2.5", "x"]}'),
+        (["Rome", "Roma", "Rome", " "], '{"any_of": ["Rome", "Roma"]}'),
+        ({"value": "UK", "aliases": ["Britain", "UK"], "type": "x"}, '{"any_of": ["UK", "Britain"]}'),
+        ({"text": ["in 1066", "1066"], "answer_start": [1, 4]}, '{"any_of": ["in 1066", "1066"]}'),
+        ({"a": [1]}, '{"a": [1]}'),
+        ([{"a": 1}], '[{"a": 1}]'),
+    ],
+)
+def test_references_as_table_prompts_keeps_them(value: Any, stored: str | None) -> None:
+    assert references.stored(value) == stored
+
+
+@pytest.mark.parametrize(
+    ("match", "reference", "text", "expected"),
+    [
+        ("normalised", ["Rome", "Roma"], "Roma", 1.0),
+        ("normalised", ["Rome", "Roma"], "Paris", 0.0),
+        ("exact", {"value": "UK", "aliases": ["Britain"]}, "Britain", 1.0),
+        ("numeric", ["1/2", "0.25"], "so it is 0.25", 1.0),
+        ("numeric", ["one", "2"], "2.0", 1.0),
+        ("normalised", "[1, 2]", "1", 0.0),
+        ("normalised", "[1, 2]", "[1, 2]", 1.0),
+        ("normalised", '{"any_of": 5}', '{"any_of": 5}', 1.0),
+    ],
+)
+def test_any_of_several_right_answers_matches(match: str, reference: Any, text: str, expected: float) -> None:
+    stored = references.stored(reference)
+    answer = Answer("r", "p", "m", [], text, reference=stored)
+    assert score([answer], ReferenceOptions(match=match)) == [expected]
+
+
+def test_the_most_alike_of_several_counts_in_grades() -> None:
+    stored = references.stored(["completely other", "almost"])
+    (value,) = score(
+        [Answer("r", "p", "m", [], "almosd", reference=stored)], ReferenceOptions(grade="graded")
+    )
+    assert isinstance(value, float) and value > 0.4
+
+
+def test_several_numbers_of_which_none_is_one() -> None:
+    (verdict,) = score(
+        [Answer("r", "p", "m", [], "1", reference=references.stored(["a", "b"]))],
+        ReferenceOptions(match="numeric"),
+    )
+    assert isinstance(verdict, Verdict) and verdict.reason == "the reference holds no number"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"\frac12", "0.5"),
+        (r"\boxed{\frac12}", "0.5"),
+        (r"\dfrac34", "0.75"),
+        (r"\frac 1 2", "0.5"),
+        (r"\frac{1}2", "0.5"),
+        (r"\frac1{4}", "0.25"),
+        (r"\frac{ 1 }{ 2 }", "0.5"),
+        (r"-\frac12", "-0.5"),
+        (r"2\frac12", "2.5"),
+        (r"12\frac{1}{2}", "12.5"),
+        (r"\tfrac{3}{8}", "0.375"),
+        (r"\cfrac{10}{4}", "2.5"),
+        ("½", "0.5"),
+        ("2½", "2.5"),
+        ("12¾", "12.75"),
+        ("1⁄2", "0.5"),
+        ("3∕4", "0.75"),
+    ],
+)
+def test_fractions_as_people_and_latex_write_them(text: str, value: str) -> None:
+    assert final_number(text) == Decimal(value)

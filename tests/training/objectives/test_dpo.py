@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from karma_plugins import models
-from karma_plugins.contracts import TrainingJob
+from karma_plugins.contracts import LoraSettings, TrainingJob
 from karma_plugins.errors import EmptyResultError, ParamsError
 from karma_plugins.params import TrainSection
 from tests.tiny import write_model
@@ -145,30 +145,99 @@ def log_probabilities(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_kept_reference_log_probabilities_change_no_byte(base, tmp_path, monkeypatch):
-    """With several epochs they are computed once; without, in every step."""
+    """With several epochs of whole batches they are computed once; without, in every step."""
     import trl
 
     dpo = objective("dpo")
-    dpo.plugin.train(job(base, tmp_path / "kept", n=16, max_steps=6), dpo.options)
-    made = trl.DPOConfig.__init__
-    asked = []
+    dpo.plugin.train(job(base, tmp_path / "kept", n=12, max_steps=6), dpo.options)
+    original = trl.DPOConfig.__init__
+    kept = []
 
     def without(self, *args, **kwargs):
-        asked.append(kwargs["precompute_ref_log_probs"])
-        made(self, *args, **kwargs | {"precompute_ref_log_probs": False})
+        kept.append(kwargs["precompute_ref_log_probs"])
+        original(self, *args, **kwargs | {"precompute_ref_log_probs": False})
 
     monkeypatch.setattr(trl.DPOConfig, "__init__", without)
-    dpo.plugin.train(job(base, tmp_path / "live", n=16, max_steps=6), dpo.options)
-    kept, live = (tmp_path / name / "model" / "model.safetensors" for name in ("kept", "live"))
-    assert asked == [True]
-    assert kept.read_bytes() == live.read_bytes()
+    dpo.plugin.train(job(base, tmp_path / "live", n=12, max_steps=6), dpo.options)
+    once, live = (tmp_path / name / "model" / "model.safetensors" for name in ("kept", "live"))
+    assert kept == [True]
+    assert once.read_bytes() == live.read_bytes()
 
 
-def test_clear_stops(base, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "config"),
+    [
+        ({"f_divergence_type": "js_divergence"}, {"f_divergence_type": "js_divergence"}),
+        ({"ld_alpha": 0.5}, {"ld_alpha": 0.5}),
+        ({"use_weighting": True}, {"use_weighting": True}),
+    ],
+)
+def test_options_do_what_they_do_in_trl(base, other, tmp_path, steps, options, config):
+    dpo = objective("dpo", sft_weight=0.0, **options)
+    dpo.plugin.train(job(base, tmp_path / "ours", reference=other), dpo.options)
+    plain = {"loss_type": ["sigmoid"], "loss_weights": [1.0]}
+    trl_by_hand(base, tmp_path / "trl", reference=other, **plain | config)
+    trl_by_hand(base, tmp_path / "plain", reference=other, **plain)
+    assert steps[0][0] == steps[1][0] != steps[2][0]
+
+
+def test_weighting_leaves_the_sft_term_alone(base, other, tmp_path, steps):
+    """Which TRL by itself can't add to weighted losses at all."""
+    for number, options in enumerate(({}, {"sft_weight": 0.0}, {"use_weighting": False})):
+        dpo = objective("dpo", **{"sft_weight": 2.0, "use_weighting": True, **options})
+        dpo.plugin.train(job(base, tmp_path / str(number), reference=other), dpo.options)
+    weighted, without, unweighted = (loss for loss, _ in steps)
+    sft = -np.concatenate([chosen for chosen, _ in log_probabilities(base)]).mean()
+    assert weighted - without == pytest.approx(2 * sft, rel=1e-4)
+    assert weighted != pytest.approx(unweighted, rel=1e-3)
+
+
+def test_a_reference_that_follows_the_policy_survives_a_kill(base, tmp_path, monkeypatch):
+    """It is a part of the checkpoint: resumed in the middle, training ends with the same bytes."""
+    from karma_plugins.training import checkpoints
+
+    dpo = objective("dpo", sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.5)
+    fixed = objective("dpo")
+    settings = {"n": 12, "max_steps": 8, "checkpoint_steps": 3}
+    for name, bound in (("calm", dpo), ("fixed", fixed)):
+        bound.plugin.train(job(base, tmp_path / name, **settings), bound.options)
+    complete = checkpoints.complete
+
+    def dying(checkpoint: Path) -> None:
+        complete(checkpoint)
+        if checkpoints.step(checkpoint) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "complete", dying)
+    killed = job(base, tmp_path / "killed", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        dpo.plugin.train(killed, dpo.options)
+    monkeypatch.setattr(checkpoints, "complete", complete)
+    dpo.plugin.train(killed, dpo.options)
+    calm, again, other = (
+        (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("calm", "killed", "fixed")
+    )
+    assert calm == again != other
+
+
+def test_clear_stops(base, tmp_path, monkeypatch):
     dpo = objective("dpo")
-    with pytest.raises(EmptyResultError, match=r"train\.max_length: 8 tokens"):
+    with pytest.raises(EmptyResultError, match=r"raise train\.max_length"):
         dpo.plugin.train(job(base, tmp_path / "short", max_length=8), dpo.options)
     with pytest.raises(ParamsError, match="exo_pair needs label_smoothing"):
         objective("dpo", loss_type="exo_pair")
     with pytest.raises(ParamsError, match=r"unknown key 'betta'\. Did you mean 'beta'"):
         objective("dpo", betta=0.1)
+    with pytest.raises(ParamsError, match="padding_free has no effect in TRL"):
+        objective("dpo", padding_free=True)
+    with pytest.raises(ParamsError, match="use_weighting is not defined for loss_type aot"):
+        objective("dpo", loss_type="aot", use_weighting=True)
+    with pytest.raises(ParamsError, match="f_divergence_type forward_kl is defined for"):
+        objective("dpo", loss_type="nca_pair", f_divergence_type="forward_kl")
+    syncing = objective("dpo", sync_ref_model=True)
+    with pytest.raises(ParamsError, match="sync_ref_model: an adapter has no reference"):
+        syncing.plugin.train(job(base, tmp_path / "lora", lora=LoraSettings()), syncing.options)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sorting = objective("dpo", loss_type="aot")
+    with pytest.raises(ParamsError, match="loss_type: aot sorts the pairs of a batch"):
+        sorting.plugin.train(job(base, tmp_path / "many"), sorting.options)

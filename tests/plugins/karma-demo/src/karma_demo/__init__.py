@@ -9,7 +9,7 @@ from karma_plugins import Answer, Evidence, Judge, KinshipMetric, Options, hooki
 
 
 class DemoOptions(Options):
-    """What `judge.judges.demo` may hold beside its weight."""
+    """What `judge.judges.demo` may hold beside what every entry does."""
 
     words: int = Field(5, ge=1, description="the best number of words")
 

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import polars as pl
+from pydantic import Field
 
+from karma_plugins.contracts import Exporter, Options, Tables
 from karma_plugins.exporters import fresh
+from karma_plugins.hookspecs import hookimpl
 
 #: preference: prompt, chosen, rejected. implicit-prompt: chosen and rejected as whole conversations, as in
 #: UltraFeedback's binarised sets. unpaired: prompt, completion, label, two rows a pair, for KTO.
 Layout: TypeAlias = Literal["preference", "implicit-prompt", "unpaired"]
 
 
-def write(pairs: pl.DataFrame, folder: Path, layout: Layout = "preference") -> int:
-    """Write `data/train.parquet` in a folder that `datasets` reads, in curriculum order; gives its rows."""
-    table = arranged(pairs, layout)
-    (fresh(folder) / "data").mkdir(parents=True)
-    table.write_parquet(folder / "data" / "train.parquet", compression="zstd")
-    return table.height
+class TrlOptions(Options):
+    """Which of TRL's formats."""
+
+    layout: Layout = Field(
+        "preference",
+        description="preference: prompt, chosen, rejected; implicit-prompt: chosen and rejected as whole "
+        "conversations; unpaired: prompt, completion, label, for KTO",
+    )
+
+
+def write(tables: Tables, out: Path, options: TrlOptions) -> str:
+    """Write `data/train.parquet` in a folder that `datasets` reads, in curriculum order."""
+    table = arranged(tables.read("pairs"), options.layout)
+    (fresh(out) / "data").mkdir(parents=True)
+    table.write_parquet(out / "data" / "train.parquet", compression="zstd")
+    call = f"datasets.load_dataset('{out}', split='train')"
+    return f"{out}: {table.height} rows, layout {options.layout}, for {call}."
 
 
 def arranged(pairs: pl.DataFrame, layout: Layout) -> pl.DataFrame:
@@ -37,3 +52,10 @@ def arranged(pairs: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         for side in ("chosen", "rejected")
     ]
     return pl.concat(both).sort("order", "label", descending=[False, True]).drop("order")
+
+
+@hookimpl
+def karma_register_exporters() -> Sequence[Exporter]:
+    """Register exporter `trl`."""
+    summary = "The columns that TRL's trainers read, in its conversational formats."
+    return [Exporter(name="trl", write=write, options=TrlOptions, summary=summary)]

@@ -1,0 +1,69 @@
+"""How the pairs of a curriculum stand to the model that will be trained: whose answers it is to imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from karma_plugins.families import members, relative
+
+#: Metrics that look at answers, the first that is measured tells.
+OF_ANSWERS = ("style", "answers")
+#: Share of chosen answers from strangers above which the user is warned.
+MOST = 0.5
+
+
+def standing(pairs: pl.DataFrame, kinship: pl.DataFrame, target: str | None) -> dict[str, Any] | None:
+    """Whose the chosen answers are, by the first metric of answers that is measured; null where none tells.
+
+    `family` are the target's kin by that metric with itself, `chosen` the share of chosen answers that they
+    gave and `pairs` that of pairs within them; `relative` the mean relative kinship of the chosen answers'
+    models with the target.
+    """
+    overall = kinship.filter(pl.col("competency").is_null())
+    metric = next((name for name in OF_ANSWERS if (overall["metric"] == name).any()), None)
+    if metric is None or target is None or not pairs.height:
+        return None
+    rows = overall.filter(pl.col("metric") == metric)
+    family = next((names for names in members(rows) if target in names), None)
+    if family is None:
+        return None
+    near = rows.with_columns(near=relative(rows)).filter(
+        (pl.col("model_a") == target) | (pl.col("model_b") == target)
+    )
+    likeness: dict[str, float | None] = {target: 1.0}
+    for a, b, value in near.select("model_a", "model_b", "near").iter_rows():
+        likeness[b if a == target else a] = value
+    chosen, rejected = (pl.col(f"{side}_model").is_in(family) for side in ("chosen", "rejected"))
+    of_chosen = pairs["chosen_model"].replace_strict(likeness, default=None, return_dtype=pl.Float64)
+    return {
+        "model": target,
+        "metric": metric,
+        "family": family,
+        "chosen": pairs.select(chosen.mean()).item(),
+        "pairs": pairs.select((chosen & rejected).mean()).item(),
+        "relative": of_chosen.mean(),
+    }
+
+
+def warning(told: Mapping[str, Any] | None) -> str | None:
+    """What to tell the user where most chosen answers come from models unlike the target."""
+    if told is None or 1.0 - told["chosen"] <= MOST:
+        return None
+    return (
+        f"karma: {1.0 - told['chosen']:.0%} of the chosen answers come from models that answer unlike "
+        f"'{told['model']}', which will be trained (not of its family by metric '{told['metric']}': "
+        f"{', '.join(told['family'])}; mean relative kinship {told['relative'] or 0.0:.2f}). Such pairs can "
+        "ruin it. See docs/evidence.md, or set curriculum.pairing: target-kin with `family: true`."
+    )
+
+
+def sentence(told: Mapping[str, Any]) -> str:
+    """The standing in words, for the card."""
+    family = ", ".join(f"`{name}`" for name in told["family"])
+    return (
+        f"To be trained: `{told['model']}`. By metric `{told['metric']}` its family is {family}. They gave "
+        f"{told['chosen']:.1%} of the chosen answers, {told['pairs']:.1%} of the pairs are theirs alone."
+    )

@@ -1,0 +1,1 @@
+"""The layouts that `karma export` knows, one a module, each a plugin."""

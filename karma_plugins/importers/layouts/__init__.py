@@ -1,0 +1,1 @@
+"""The layouts that `karma import` knows, one a module, each a plugin."""
