@@ -9,7 +9,7 @@ on any machine (a model that it needs stays loaded in a `functools.lru_cache`).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -200,6 +200,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What work will ask of a paid server at most, told before anything is asked.
+
+    `server` is its address or name; `completion_tokens` is null where an answer may be as long as it likes,
+    `cost` (in the currency of the prices) where no price is known; `kept` counts requests that are answered
+    already and so not among `requests`; `excess` says which cap this would break, null for none.
+    """
+
+    server: str
+    requests: int
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+    cost: float | None = None
+    kept: int = 0
+    excess: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """Judges as one function: `score(answers)` gives a verdict on each, in order; `key` tells apart all that
     decides the verdicts.
@@ -384,12 +402,15 @@ class Generator(Plugin):
 
     `check(model, prompts, options)`, where given, raises before any work when the model can't serve these
     prompts (table `prompts`). `keeps_shards` is false where making an answer again costs nothing.
+    `usage(model, requests, options)`, where given, says what generating would ask of a paid server; null
+    where nothing is to be paid. It asks nothing; `karma check` shows it.
     """
 
     generate: Callable[[Model, Sequence[Request], Any], Sequence[Completion]] | None = None
     recall: Callable[[Model, pl.DataFrame, Any], pl.DataFrame] | None = None
     check: Callable[[Model, pl.DataFrame, Any], None] | None = None
     keeps_shards: bool = True
+    usage: Callable[[Model, Sequence[Request], Any], Expected | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,12 +423,17 @@ class Judge(Plugin):
 
     `keeps_shards` is false (or false for these options) where judging again costs nothing, or where the judge
     keeps its own work; it is then asked in few large calls, about some thousand whole prompts each.
+
+    `usage(cases, times, options)`, where given, says what judging would ask of a paid server, each of the
+    cases `times` over: answers where the judge scores, pairs where it compares. Null where nothing is to be
+    paid. It asks nothing; `karma check` shows it.
     """
 
     score: Callable[[Sequence[Answer], Any], Sequence[float | Verdict]] | None = None
     compare: Callable[[Sequence[AnswerPair], Any], Sequence[float | Verdict]] | None = None
     recall: Callable[[Verdicts, Any], Verdicts] | None = None
     keeps_shards: bool | Callable[[Any], bool] = True
+    usage: Callable[[Iterable[Any], int, Any], Expected | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

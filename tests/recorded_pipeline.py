@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from karma_plugins.registry import lock, manager, selection
+from karma_plugins.registry import lock, manager
 
 
 @contextmanager
@@ -29,8 +29,7 @@ def inside(folder: Path, repository: Path) -> Iterator[None]:
 def run(commands: Iterable[str], settings: dict[str, Any]) -> None:
     """Write params.yaml and the lock of the code as it is, and run the commands of stages in order."""
     Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    registry = manager.load()
-    lock.write(lock.compute(registry, selection.used(registry)))
+    lock.accept(manager.load())
     for command in commands:
         _run(command)
 

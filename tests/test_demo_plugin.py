@@ -68,6 +68,10 @@ def test_named_in_params_they_run_and_a_raised_version_stops(site: Path, pipelin
     settle(settings | {"kinship": {"metric": "demo"}})
     stages = "from stages.kinship import main as kinship; from stages.judge import main as judge"
     both = f"{stages}; kinship([], standalone_mode=False); judge(['demo'], standalone_mode=False)"
+    done = run(site, "-c", f"{stages}; kinship()", cwd=pipeline)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "karma.lock.json, kinship: holds no 'demo' (karma-demo 0.1.0). Run `karma lock`." in done.stderr
+    assert run(site, "-m", "karma_plugins", "lock", cwd=pipeline).returncode == 0
     done = run(site, "-c", both, cwd=pipeline)
     assert done.returncode == 0, done.stderr
     assert set(pl.read_parquet("data/kinship.parquet")["version"]) == {"demo (karma-demo 0.1.0)"}
@@ -93,10 +97,13 @@ def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
     blocks = dict.fromkeys(("python", "toml"), "")
     for language, block in re.findall(r"```(python|toml)\n(.*?)```", text, re.DOTALL):
         blocks[language] += block
-    code = (demo / "src" / "karma_demo" / "__init__.py").read_text(encoding="utf-8")
+    code, kinds = (
+        (demo / "src" / "karma_demo" / f"{n}.py").read_text("utf-8") for n in ("__init__", "kinds")
+    )
     tests = (demo / "tests" / "test_demo.py").read_text(encoding="utf-8").replace("  # noqa: RUF012", "")
     assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
-    assert squeezed(without_docstring(code)) in squeezed(blocks["python"])
+    for source in (code, kinds):
+        assert squeezed(without_docstring(source)) in squeezed(blocks["python"])
     for file in ("src/karma_demo/data.py", "tests/test_data.py"):
         assert squeezed(without_docstring((demo / file).read_text())) in squeezed(blocks["python"])
     assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])

@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from karma_plugins import prompts, schemas, tables
-from karma_plugins.registry import lock, manager, selection
+from karma_plugins.registry import lock, manager
 from tests.recorded_pipeline import inside
 
 SETTINGS: dict[str, Any] = {
@@ -73,8 +73,7 @@ def pipeline(tmp_path: Path, repository: Path) -> Iterator[Path]:
 def settle(settings: dict[str, Any]) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     if not Path("karma.lock.json").exists():
-        registry = manager.load()
-        lock.write(lock.compute(registry, selection.used(registry)))
+        lock.accept(manager.load())
 
 
 def run(stage: str, *arguments: str) -> Result:

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from karma_plugins import models, params, prompts
 from karma_plugins.checking import costs, reachable, weights
 from karma_plugins.checking.findings import Findings, is_made
-from karma_plugins.contracts import Generator, Model
+from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.curriculum import target as standing
 from karma_plugins.errors import did_you_mean
 from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
+from karma_plugins.registry.stages import STAGES
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,7 +57,8 @@ def check(registry: Registry) -> Findings:
     for one in (one for bound in used.values() for one in bound):
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
-        findings.attempt(lock.verify, stage, bound, dry=True)
+        findings.attempt(lock.verify, stage, bound)
+    _locked(pipeline, findings)
     reachable.tracking(findings)
     reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
@@ -66,14 +68,43 @@ def check(registry: Registry) -> Findings:
 
 def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
     """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
-    known = {*lock.STAGES, "models", "tracking", "import"}
+    own = {stage.name for stage in STAGES.values() if stage.sectioned}
+    known = {*own, "models", "tracking", "import"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
     for stage in pipeline:
         misspelt = did_you_mean(stage, [str(name) for name in document])
-        if stage in lock.STAGES and stage not in document and not misspelt:
+        if stage in own and stage not in document and not misspelt:
             findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
+
+
+def _locked(pipeline: Mapping[str, Any], findings: Findings) -> None:
+    """Stages that would not run again though their code changed, as dvc.yaml does not name it."""
+    for name, body in pipeline.items():
+        stage, body = STAGES.get(name), body.get("do", body)
+        if stage is None or f"stages.{name}" not in str(body.get("cmd")):
+            continue
+        keys = {
+            str(key)
+            for param in body.get("params") or ()
+            if isinstance(param, Mapping)
+            for key in param.get(str(lock.LOCK)) or ()
+        }
+        needed = [f"{name}.{lock.CORE}", *(stage.locked if stage.name != "code" else ())]
+        lacking = [key for key in needed if key not in keys and key.partition(".")[0] not in keys]
+        deps = [str(dep) for dep in body.get("deps") or ()]
+        missing = [dep for dep in (stage.script, *([stage.note] if stage.noted else [])) if dep not in deps]
+        if lacking:
+            findings.warnings.append(
+                f"dvc.yaml, {name}: {', '.join(lacking)} of {lock.LOCK} are not among its params: changed "
+                "code would not run it again. Add them."
+            )
+        if missing:
+            findings.warnings.append(
+                f"dvc.yaml, {name}: {', '.join(missing)} are not among its deps: changed code would not run "
+                "it again. Add them."
+            )
 
 
 def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
@@ -218,65 +249,43 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
 def _plugins(
     document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
 ) -> dict[str, list[Bound[Any]]]:
-    """What each section names, as far as it can be used."""
-    used: dict[str, list[Bound[Any]]] = {}
-    _section("generate", params.GenerateSection, document, findings)
+    """What each section names, as far as it can be used; what asks the models is looked at with them."""
     _section("tracking", params.TrackingSection, document, findings)
-    if (profile := _section("profile", params.ProfileSection, document, findings)) is not None:
-        used["profile"] = _found([findings.attempt(selection.profiler, profile, registry)])
-        for profiler in used["profile"]:
-            tasks = {competency: names for competency, names in profile.tasks.items() if names}
-            if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
-                findings.attempt(profiler.plugin.check, tasks, profiler.options)
-    if (kinship := _section("kinship", params.KinshipSection, document, findings)) is not None:
-        names = selection.metric_names(kinship)
-        used["kinship"] = _found(
-            findings.attempt(selection.metric, name, kinship, registry) for name in names
-        )
-    if (judge := _section("judge", params.JudgeSection, document, findings)) is not None:
-        used["judge"] = _judges(judge.judges, "judge.judges", registry, made, findings)
-        jury = _section("jury", params.JurySection, document, findings)
-        _jury(jury, "jury", judge.judges, document, findings)
-    if (curriculum := _section("curriculum", params.CurriculumSection, document, findings)) is not None:
-        used["curriculum"] = _found([findings.attempt(selection.pairing, curriculum, registry)])
-    if (train := _section("train", params.TrainSection, document, findings)) is not None:
-        used["train"] = _found([findings.attempt(selection.objective, train, registry)])
-    if (evaluate := _section("evaluate", params.EvaluateSection, document, findings)) is not None:
-        generator = findings.attempt(
-            selection.generator, evaluate.generator, evaluate.sampling, registry, where="evaluate.generator"
-        )
-        judges = _judges(evaluate.judges, "evaluate.judges", registry, made, findings)
-        _jury(params.JurySection(weights=evaluate.weights), "evaluate", evaluate.judges, document, findings)
-        used["evaluate"] = [*judges, *_found([generator]), *used.get("profile", [])]
+    sections: dict[str, Any] = {}
+    for stage in STAGES.values():
+        if stage.section is not None and stage.name != "prompts":
+            section = _section(stage.name, stage.section, document, findings)
+            sections |= {stage.name: section} if section is not None else {}
+    used: dict[str, list[Bound[Any]]] = {}
+    for stage in STAGES.values():
+        if stage.name not in sections or not all(name in sections for name in stage.needs):
+            continue  # what asks the models is looked at with them
+        bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
+        used[stage.name] = [one for one in bound if one is not None]
+        _asked_models(used[stage.name], made, findings)
+    for where, name in (("jury", "judge"), ("evaluate", "evaluate")):
+        jury = sections.get(where)
+        if where == "evaluate" and jury is not None:
+            jury = params.JurySection(weights=jury.weights)
+        if name in sections:
+            _jury(jury, where, sections[name].judges, document, findings)
+    for name in sections["judge"].judges if "judge" in sections else ():
+        findings.attempt(params.check_judge_name, name)
+    for profiler in used.get("profile", ()):
+        tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
+        if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
+            findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
 
 
-def _found(bound: Iterable[Bound[Any] | None]) -> list[Bound[Any]]:
-    return [one for one in bound if one is not None]
-
-
-def _judges(
-    judges: Mapping[str, params.JudgeEntry],
-    where: str,
-    registry: Registry,
-    made: set[Path],
-    findings: Findings,
-) -> list[Bound[Any]]:
-    """The judges that can be used, with the models that they ask looked at."""
-    usable: list[Bound[Any]] = []
-    for name, entry in judges.items():
-        if where == "judge.judges":
-            findings.attempt(params.check_judge_name, name)
-        judge = findings.attempt(selection.judge, name, entry, registry, where=where)
-        if judge is None:
-            continue
-        usable.append(judge)
+def _asked_models(used: Iterable[Bound[Any]], made: set[Path], findings: Findings) -> None:
+    """The models that judges ask."""
+    for judge in used:
         reads = judge.plugin.reads
-        if reads is not None and not _awaited(judge, made):
+        if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, made):
             for path in findings.attempt(reads, judge.options) or ():
                 if path.suffix in (".yaml", ".yml"):
-                    _model(name, str(path), findings)
-    return usable
+                    _model(judge.name, str(path), findings)
 
 
 def _jury(

@@ -80,10 +80,12 @@ def _candidates(
             continue
         longest += [getattr(bound.options, "max_new_tokens", None) or 0] * settings.samples
         train = asked.filter(pl.col("split") == "train")
-        found = None if model is None else forecasts.candidate(model, train, bound, settings)
+        found = (
+            None if model is None else findings.attempt(forecasts.candidate, model, train, bound, settings)
+        )
         if found is None:
             continue
-        findings.forecast.append(f"{name}: {found}")
+        findings.forecast.append(f"{name}: {forecasts.in_words(found)}")
         if found.excess is not None:
             findings.errors.append(f"params.yaml, models.{name}.sampling.limits: {found.excess}")
     return longest
@@ -114,9 +116,10 @@ def _judges(
     for bound in judges:
         if is_made(getattr(bound.options, "model", ""), made) or bound.name not in entries:
             continue
-        found = findings.attempt(forecasts.judge, bound, entries[bound.name], prompts, longest)
-        if found is None:
-            continue
-        findings.forecast.append(f"{label} {bound.name}: {found}")
-        if found.excess is not None:
-            findings.warnings.append(f"params.yaml, {stage}.judges.{bound.name}.limits: {found.excess}")
+        each = findings.attempt(forecasts.judge, bound, entries[bound.name], prompts, longest)
+        for expected in each or ():
+            findings.forecast.append(f"{label} {bound.name}: {forecasts.in_words(expected)}")
+            if expected.excess is not None:
+                findings.warnings.append(
+                    f"params.yaml, {stage}.judges.{bound.name}.limits: {expected.excess}"
+                )

@@ -1,84 +1,89 @@
-"""What a run will ask of servers: requests, tokens and money, told from params and prompts alone."""
+"""What a run will ask of paid servers: requests, tokens and money, as the plugins themselves expect it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import polars as pl
 
-from karma_plugins import generation, models, requesting
-from karma_plugins.contracts import Answer, AnswerPair, Generator, Judge, Model
-from karma_plugins.errors import RequestError
-from karma_plugins.generation.generators.endpoint import EndpointOptions, chat_requests
-from karma_plugins.judging.judges import llm_pairwise, llm_rubric
+from karma_plugins import generation
+from karma_plugins.contracts import Answer, AnswerPair, Expected, Generator, Judge, Model
+from karma_plugins.errors import KarmaError, PluginError
 from karma_plugins.params import GenerateSection, JudgeEntry
 from karma_plugins.registry import Bound
-from karma_plugins.requesting.spending import CHARACTERS_PER_TOKEN, Ledger, Limits, Usage
 
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What one stage will ask of one server at most, and how many of its answers are kept already."""
-
-    endpoint: models.Endpoint
-    limits: Limits
-    usage: Usage
-    kept: int = 0
-
-    def __str__(self) -> str:
-        """In words: requests, tokens and, where prices are stated, money."""
-        usage, cost = self.usage, self.usage.cost(self.limits)
-        kept = f" ({self.kept} more are kept)" if self.kept else ""
-        answers = str(usage.completion_tokens) if usage.bounded else "any number of"
-        price = f", cost at most {cost:.10g}" if cost is not None and usage.bounded else ""
-        return (
-            f"at most {usage.requests} requests to {self.endpoint.endpoint}{kept}, "
-            f"{usage.prompt_tokens} prompt tokens and {answers} answer tokens{price}"
-        )
-
-    @property
-    def excess(self) -> str | None:
-        """Which cap this would break, null for none."""
-        try:
-            Ledger(self.limits).check(self.usage, when="in all")
-        except RequestError as error:
-            return str(error)
-        return None
+#: Characters to a token, on the low side: a forecast must rather be too high.
+CHARACTERS_PER_TOKEN = 3
 
 
 def candidate(
     model: Model, prompts: pl.DataFrame, generator: Bound[Generator], settings: GenerateSection
 ) -> Expected | None:
-    """What a model behind an endpoint is still to be asked about these prompts; null for any other model."""
-    options = generator.options
-    if not isinstance(model.source, models.Endpoint) or not isinstance(options, EndpointOptions):
+    """What a model's server is still to be asked about these prompts; null where nothing is to be paid.
+
+    Raises PluginError where the generator's `usage` fails.
+    """
+    usage = generator.plugin.usage
+    if usage is None:
         return None
-    asked = chat_requests(generation.plan(prompts, model.name, settings), options)
-    found = requesting.forecast(model.source, asked, options.limits)
-    return Expected(model.source, options.limits, found.usage, found.kept)
+    return _expected(
+        generator, usage, model, generation.plan(prompts, model.name, settings), generator.options
+    )
 
 
 def judge(
     bound: Bound[Judge], entry: JudgeEntry, prompts: pl.DataFrame, lengths: Sequence[int]
-) -> Expected | None:
-    """What an LLM judge behind an endpoint will be asked about these prompts; null for any other judge.
+) -> list[Expected]:
+    """What a judge's server will be asked about these prompts, to score and to compare; none if it is free.
 
     `lengths` are the most tokens of each answer to a prompt. All answers are taken to be as long as the
-    longest and all models to be kin, and nothing to be kept.
+    longest and all models to be kin, and nothing to be kept. Raises PluginError where its `usage` fails.
     """
-    options = bound.options
-    if not isinstance(options, llm_rubric.LlmRubricOptions | llm_pairwise.LlmPairwiseOptions):
-        return None
-    source = models.load(bound.name, options.model, where=f"judge '{bound.name}', option 'model'").source
-    if not isinstance(source, models.Endpoint):
-        return None
+    plugin, usage = bound.plugin, bound.plugin.usage
+    if usage is None:
+        return []
     text = "x" * (max(lengths, default=0) * CHARACTERS_PER_TOKEN)
-    rows = prompts.select("prompt_id", "messages", "reference").iter_rows(named=True)
-    answers = (Answer(response_id="", model="", text=text, **row) for row in rows)
-    if isinstance(options, llm_rubric.LlmRubricOptions):
-        usage = llm_rubric.usage(answers, options) * len(lengths)
-    else:
+
+    def answers() -> Iterator[Answer]:
+        rows = prompts.select("prompt_id", "messages", "competency", "reference", "constraints")
+        for row in rows.iter_rows(named=True):
+            yield Answer(response_id="", model="", text=text, **row)
+
+    expected: list[Expected | None] = []
+    if plugin.score is not None:
+        expected.append(_expected(bound, usage, answers(), len(lengths), bound.options))
+    if plugin.compare is not None:
         pairs = entry.pairs_of(len(lengths)) * (2 if entry.both_orders else 1)
-        usage = llm_pairwise.usage((AnswerPair(a, a) for a in answers), options) * pairs
-    return Expected(source, options.limits, usage)
+        twins = (AnswerPair(answer, answer) for answer in answers())
+        expected.append(_expected(bound, usage, twins, pairs, bound.options))
+    return [one for one in expected if one is not None]
+
+
+def in_words(expected: Expected) -> str:
+    """Requests, tokens and, where prices are known, money."""
+    tokens = expected.completion_tokens
+    kept = f" ({expected.kept} more are kept)" if expected.kept else ""
+    price = f", cost at most {expected.cost:.10g}" if expected.cost is not None and tokens is not None else ""
+    return (
+        f"at most {expected.requests} requests to {expected.server}{kept}, {expected.prompt_tokens} prompt "
+        f"tokens and {'any number of' if tokens is None else tokens} answer tokens{price}"
+    )
+
+
+def _expected(bound: Bound[Any], usage: Callable[..., Expected | None], *arguments: Any) -> Expected | None:
+    """Call a plugin's own forecast."""
+    try:
+        expected = usage(*arguments)
+    except KarmaError:
+        raise
+    except Exception as error:  # the author's code runs here
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(
+            f"{bound.version}: its usage() raised {reason}. Upgrade or uninstall it."
+        ) from error
+    if expected is not None and not isinstance(expected, Expected):
+        raise PluginError(
+            f"{bound.version}: its usage() must return Expected or None. Upgrade or uninstall it."
+        )
+    return expected

@@ -25,7 +25,7 @@ def command(template: str) -> None:
     No file is written over: where one of them differs from what would be written, nothing is written at all.
     """
     from karma_plugins.cli import templates
-    from karma_plugins.registry import lock, manager, selection
+    from karma_plugins.registry import lock, manager
 
     for folder, made_by in ((".git", "git init"), (".dvc", "dvc init")):
         if not any((parent / folder).exists() for parent in (Path.cwd(), *Path.cwd().parents)):
@@ -42,7 +42,7 @@ def command(template: str) -> None:
         target.write_bytes(text)
     _ignore(Path(".gitignore"), templates.gitignore(template))
     if not lock.LOCK.exists():
-        lock.write(lock.compute(manager.load(), selection.used(manager.load())))
+        lock.accept(manager.load())
     written = ", ".join(sorted({target.parts[0] for target in wanted}))
     say(f"Wrote {written}, .gitignore and {lock.LOCK}. Next: `karma check`, then `dvc repro`.")
 

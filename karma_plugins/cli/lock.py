@@ -9,15 +9,13 @@ from karma_plugins.console import say
 
 @click.command("lock")
 def command() -> None:
-    """Rewrite karma.lock.json from the installed code and from the plugins that params.yaml names.
+    """Rewrite karma.lock.json from the installed code: each stage's own, and every installed plugin's.
 
-    Stages whose section changed run again at the next `dvc repro`; the others do not.
+    A stage runs again at the next `dvc repro` where its own code or a plugin that params.yaml names for it
+    changed. Whatever the file holds, a merge conflict too, it is written anew.
     """
-    from karma_plugins.registry import lock, manager, selection
+    from karma_plugins.registry import lock, manager
 
-    registry = manager.load()
-    before = lock.read() if lock.LOCK.is_file() else {}
-    after = lock.compute(registry, selection.used(registry))
-    lock.write(after)
-    changed = [stage for stage in after if before.get(stage) != after[stage]]
-    say(f"{lock.LOCK}: {'changed for ' + ', '.join(changed) if changed else 'nothing changed'}.")
+    changed, readable = lock.accept(manager.load())
+    mended = "" if readable else "was not readable and is written anew; "
+    say(f"{lock.LOCK}: {mended}{'changed for ' + ', '.join(changed) if changed else 'nothing changed'}.")

@@ -56,23 +56,24 @@ def command() -> None:
 def _code(pipeline: LockedPipeline, root: Path) -> Iterator[Difference]:
     """Code that made the data but is not what karma.lock.json holds, or that is not what is installed."""
     from karma_plugins.lineage.verifying import Difference
-    from karma_plugins.registry import lock, manager, selection
+    from karma_plugins.registry import lock, manager
 
     if not any(stage.code for stage in pipeline.stages):
         return
     with chdir(root / pipeline.folder):
-        locked, registry = lock.read(), manager.load()
-        installed = lock.compute(registry, selection.used(registry))
+        locked, installed = lock.read(), lock.compute(manager.load())
     for stage in pipeline.stages:
-        name = stage.name.partition("@")[0]
         for label, made in stage.code.items():
-            accepted, now = locked.get(name, {}).get(label), installed.get(name, {}).get(label)
+            section, _, plugin = label.partition(".")
+            base = stage.name.partition("@")[0]
+            name = f"{base}, {plugin if section == base else label}"
+            accepted, now = locked.get(section, {}).get(plugin), installed.get(section, {}).get(plugin)
             if made != accepted:
                 told = f"{_code_of(made)} made the data, {lock.LOCK} holds {_code_of(accepted)}; `dvc repro`"
-                yield Difference(f"{name}, {label}", "code", told)
+                yield Difference(name, "code", told)
             if accepted != now:
                 told = f"{_code_of(now)} is installed, {lock.LOCK} holds {_code_of(accepted)}; `karma lock`"
-                yield Difference(f"{name}, {label}", "code", told)
+                yield Difference(name, "code", told)
 
 
 def _code_of(entry: Mapping[str, str] | None) -> str:

@@ -13,11 +13,21 @@ from typing import Any
 from pydantic import Field
 
 from karma_plugins import models
-from karma_plugins.contracts import Answer, Completion, Endpoint, Messages, Model, Options, Request, Verdict
+from karma_plugins.contracts import (
+    Answer,
+    Completion,
+    Endpoint,
+    Expected,
+    Messages,
+    Model,
+    Options,
+    Request,
+    Verdict,
+)
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import quoted
 from karma_plugins.judging.templates import Form
-from karma_plugins.requesting.spending import Limits, Usage, expected
+from karma_plugins.requesting.spending import Limits, Usage, at_most, expected
 from karma_plugins.texts.references import accepted
 
 CASE = "case"
@@ -83,13 +93,15 @@ def judged(
     return [verdicts[question.case] for question in questions]
 
 
-def usage(questions: Iterable[Question], options: LlmOptions) -> Usage:
-    """What asking these questions would use at most."""
+def usage(questions: Iterable[Question], times: int, options: LlmOptions) -> Expected | None:
+    """What these questions, each so many times, would ask of a server at most; null for a local model."""
     source = models.load("judge", options.model, where="option 'model' of an LLM judge").source
-    system = source.system_prompt if isinstance(source, models.Endpoint | models.Weights) else None
-    sent = (models.with_system_prompt(q.messages, system) for q in questions)
+    if not isinstance(source, Endpoint):
+        return None
+    sent = (models.with_system_prompt(q.messages, source.system_prompt) for q in questions)
     each = (expected((message["content"] for message in m), options.max_tokens) for m in sent)
-    return sum(each, Usage()) * options.samples
+    total = sum(each, Usage()) * options.samples * times
+    return at_most(source.endpoint, total, options.limits)
 
 
 def _mean(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -171,6 +172,8 @@ class Reader:
             else:
                 params |= named(self._params_name(stage, dep), pipelines.flatten(values))
         deps = [dep for dep in stage.deps if dep.hash_name != "params"]
+        for dep in deps:
+            code |= self._note(stage, dep)
         metrics, plots, artifacts = self._tops(folder)
         locked = LockedStage(
             name(stage), params, _code(code), tuple(self._bare_data(dep) for dep in deps),
@@ -256,6 +259,20 @@ class Reader:
             self._locks[lock] = (yaml.parse(text.decode(), dates=True) or {}).get("stages") or {}
         return stage.name in self._locks[lock]
 
+    def _note(self, stage: Any, dep: Any) -> dict[str, Any]:
+        """What a dep notes of the code file for a stage (`code/STAGE.json`), from DVC's cache or, where the
+        stage is yet to run, from the workspace; nothing where it is not there.
+        """
+        base = name(stage).partition("@")[0]
+        if not self.settings.code or not dep.fs_path.replace("\\", "/").endswith(f"/code/{base}.json"):
+            return {}
+        cached = dep.hash_info and self.repo.cache.local.oid_to_path(dep.hash_info.value)
+        try:
+            note = json.loads(Path(cached or dep.fs_path).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
+
     def _stage(self, stage: Any) -> LockedStage:
         params: dict[str, Any] = {}
         code: dict[str, Any] = {}
@@ -269,6 +286,7 @@ class Reader:
                     params |= named(self._params_name(stage, dep), pipelines.flatten(values))
             elif dep.hash_info:
                 deps.append(self._data(dep))
+                code |= self._note(stage, dep)
         return LockedStage(
             name(stage), params, _code(code), tuple(deps), tuple(self._data(out) for out in stage.outs),
             tuple(self.comparer.stale(stage)), stage.desc or "",
@@ -400,13 +418,14 @@ def _plot_files(entries: Iterable[Any]) -> Iterator[str]:
 
 
 def _code(values: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Entries of a code file by label, whether dvc.lock holds a section (`judge`) or a key of one."""
+    """Entries of a code file by key (`judge.core`), whether dvc.lock holds a section or a key of one."""
     entries: dict[str, dict[str, str]] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and "digest" in value:
-            entries[key.partition(".")[2] or key] = dict(value)
+            entries[key] = dict(value)
         elif isinstance(value, Mapping):
-            entries |= {label: dict(entry) for label, entry in value.items() if isinstance(entry, Mapping)}
+            whole = {f"{key}.{name}": entry for name, entry in value.items()}
+            entries |= {key: dict(entry) for key, entry in whole.items() if isinstance(entry, Mapping)}
     return entries
 
 

@@ -19,11 +19,14 @@ P = TypeVar("P", bound=Plugin)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a plugin comes from: its distribution with version, and the entry point (empty for built-ins)."""
+    """Where a plugin comes from: distribution and version, entry point (empty for built-ins), and the module
+    that registers it.
+    """
 
     distribution: str
     version: str
     entry_point: str = ""
+    module: str = ""
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"

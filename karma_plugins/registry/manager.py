@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -47,13 +48,14 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
     nothing depends on the order in which distributions are found.
     """
     registry = Registry()
-    for kind, plugin in _built_ins():
-        registry.add(kind, plugin, OURS)
-    found = _installed() if extra is None else extra
-    for entry in sorted(found, key=lambda e: (e.dist.name if e.dist else "", e.name, e.value)):
-        origin = Origin(
-            entry.dist.name if entry.dist else "?", entry.dist.version if entry.dist else "?", entry.name
-        )
+    for kind, plugin, module in _built_ins():
+        registry.add(kind, plugin, replace(OURS, module=module))
+    for entry in sorted(
+        _installed() if extra is None else extra,
+        key=lambda e: (e.dist.name if e.dist else "", e.name, e.value),
+    ):
+        distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+        origin = Origin(distribution, version, entry.name, entry.module)
         place = f"{origin}, entry point '{entry.name} = {entry.value}'"
         try:
             module = entry.load()
@@ -72,15 +74,18 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
 
 
 @cache
-def _built_ins() -> Sequence[tuple[str, Plugin]]:
-    """Our own plugins with their kinds, through the same hooks; they do not change while a process runs."""
-    manager = pluggy.PluginManager("karma")
-    manager.add_hookspecs(hookspecs)
+def _built_ins() -> Sequence[tuple[str, Plugin, str]]:
+    """Our own plugins, their kinds and modules, through the same hooks; they do not change in a process."""
+    plugins: list[tuple[str, Plugin, str]] = []
     for room, names in BUILT_INS.items():
         for name in names:
-            manager.register(import_module(f"karma_plugins.{room}.{name}"))
-    manager.check_pending()
-    return [(kind, plugin) for kind in KINDS for plugin in _call(manager, f"karma_register_{kind}")]
+            module = f"karma_plugins.{room}.{name}"
+            manager = pluggy.PluginManager("karma")
+            manager.add_hookspecs(hookspecs)
+            manager.register(import_module(module))
+            manager.check_pending()
+            plugins += [(kind, p, module) for kind in KINDS for p in _call(manager, f"karma_register_{kind}")]
+    return plugins
 
 
 @cache

@@ -8,6 +8,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from karma_plugins.contracts import Expected
 from karma_plugins.errors import RequestError
 
 #: Characters to a token, on the low side: a forecast must rather be too high.
@@ -82,6 +83,18 @@ def expected(texts: Iterable[str], max_tokens: int | None) -> Usage:
     """The most that a request is expected to use: its messages by their length, its answer by its bound."""
     tokens = sum(-(-len(text) // CHARACTERS_PER_TOKEN) + TOKENS_PER_MESSAGE for text in texts)
     return Usage(1, tokens, max_tokens or 0, bounded=max_tokens is not None)
+
+
+def at_most(server: str, usage: Usage, limits: Limits, *, kept: int = 0) -> Expected:
+    """An expected usage as `karma check` shows it: with its price, and which cap it would break."""
+    excess = None
+    try:
+        Ledger(limits).check(usage, when="in all")
+    except RequestError as error:
+        excess = str(error)
+    tokens = usage.completion_tokens if usage.bounded else None
+    cost = usage.cost(limits) if usage.bounded else None
+    return Expected(server, usage.requests, usage.prompt_tokens, tokens, cost, kept, excess)
 
 
 class Ledger:

@@ -205,7 +205,7 @@ def plugins_of(stage: LockedStage) -> dict[str, str]:
     """The plugins that the stage used: of those in its code file's part, the ones that params name."""
     own = {key: value for key, value in stage.params.items() if not key.startswith("models.")}
     named = {part for key in own for part in key.split(".")} | {str(value) for value in own.values()}
-    allowed = {label.rpartition(".")[2]: entry for label, entry in stage.code.items() if label != "core"}
+    allowed = {key.partition(".")[2]: entry for key, entry in stage.code.items() if not key.endswith(".core")}
     used = {name: entry for name, entry in allowed.items() if len(allowed) == 1 or name in named}
     return {
         f"plugin.{name}": f"{name} ({entry.get('distribution')} {entry.get('version')})"

@@ -61,7 +61,7 @@ def test_a_model_behind_an_endpoint(pipeline: Path) -> None:
     assert (requests, answer) == (8, 8 * 30)
     assert prompt == 8 * (2 + 8)
     assert cost == pytest.approx((prompt * 1.0 + answer * 4.0) / 1e6)
-    assert not (pipeline / ".karma").exists()
+    assert not (pipeline / ".karma" / "requests").exists()
 
 
 def test_what_is_kept_is_free(pipeline: Path) -> None:

@@ -88,7 +88,7 @@ def clone(server: ChatServer, tmp_path: Path, repository: Path, monkeypatch: pyt
     Path(".gitignore").write_text("/data/verdicts/\n/data/jury/\n/metrics/\n/.karma/\n")
     Path("params.yaml").write_text(yaml.safe_dump(settings(server.url)))
     registry = manager.load()
-    lock.write(lock.compute(registry, {}))
+    lock.accept(registry)
     answers = cases.responses((f"p{i:04d}", m, f"{m} says {i}") for i in range(PROMPTS) for m in MODELS)
     tables.write(cases.prompts(PROMPTS), "data/prompts.parquet", schemas.PROMPTS)
     tables.write(cases.kinship({}), "data/kinship.parquet", schemas.KINSHIP)

@@ -287,3 +287,26 @@ def test_verify_names_swapped_code(copied: Path, monkeypatch: pytest.MonkeyPatch
     said = karma("verify", status=1)
     assert "code: prompts, core: karma-plugins 0.1.0" in said
     assert "karma.lock.json holds karma-plugins 0.0.0" in said
+
+
+def test_code_of_a_stage_that_depends_on_a_note(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copied)
+    karma("lock")
+    lock = json.loads((copied / "karma.lock.json").read_text())
+    note = {f"judge.{name}": lock["judge"][name] for name in ("reference", "recorded")}
+    (copied / "note.json").write_text(json.dumps(note))
+    (copied / "params.yaml").write_text("evaluate: {judges: {reference: {}, recorded: {}}}\n")
+    (copied / "dvc.yaml").write_text(
+        "stages:\n  code: {cmd: mkdir -p data/code && cp note.json data/code/evaluate.json,\n"
+        "    deps: [note.json], outs: [data/code/evaluate.json]}\n"
+        "  evaluate: {cmd: cp raw.txt data/e.txt, deps: [data/code/evaluate.json], outs: [data/e.txt],\n"
+        "    params: [evaluate, karma.lock.json: [evaluate.core]]}\n"
+    )
+    run([*DVC, "repro", "-q"], copied)
+    karma("sync")
+    told = runs(copied, "stage")["evaluate"].data.params
+    assert sorted(key for key in told if key.startswith("plugin.")) == ["plugin.recorded", "plugin.reference"]
+    assert "0 differences" in karma("verify")
+    lock["judge"]["reference"]["digest"] = "0" * 24
+    (copied / "karma.lock.json").write_text(json.dumps(lock))
+    assert "code: evaluate, judge.reference: karma-plugins 0.1.0" in karma("verify", status=1)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Completion, Generator, Model, Options, Request
+from karma_plugins.contracts import Completion, Expected, Generator, Model, Options, Request
 from karma_plugins.errors import ModelError
 from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Endpoint
-from karma_plugins.requesting.spending import Limits
+from karma_plugins.requesting.spending import Limits, at_most
 
 if TYPE_CHECKING:
     from karma_plugins.requesting import ChatRequest
@@ -36,7 +36,10 @@ class EndpointOptions(Options):
 def karma_register_generators() -> Sequence[Generator]:
     """Register this generator."""
     # Every answer is kept by itself, and failures are tried again: shards would keep them.
-    return [Generator(name="endpoint", options=EndpointOptions, generate=generate, keeps_shards=False)]
+    endpoint = Generator(
+        name="endpoint", options=EndpointOptions, generate=generate, usage=usage, keeps_shards=False
+    )
+    return [endpoint]
 
 
 def generate(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Sequence[Completion]:
@@ -58,6 +61,16 @@ def generate(model: Model, requests: Sequence[Request], options: EndpointOptions
     return [
         Completion(r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.error) for r in replies
     ]
+
+
+def usage(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Expected | None:
+    """What answering will ask of the server at most, beside what is kept; null for any other model."""
+    from karma_plugins.requesting import forecast
+
+    if not isinstance(model.source, Endpoint):
+        return None
+    told = forecast(model.source, chat_requests(requests, options), options.limits)
+    return at_most(model.source.endpoint, told.usage, options.limits, kept=told.kept)
 
 
 def chat_requests(requests: Sequence[Request], options: EndpointOptions) -> list[ChatRequest]:

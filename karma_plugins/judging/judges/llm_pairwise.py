@@ -9,10 +9,9 @@ from typing import Any
 
 import karma_plugins.judging.llm as llm
 from karma_plugins import hookimpl
-from karma_plugins.contracts import AnswerPair, Judge, Verdict
+from karma_plugins.contracts import AnswerPair, Expected, Judge, Verdict
 from karma_plugins.judging.quotation import case_number, quoted
 from karma_plugins.judging.templates import Form, Template
-from karma_plugins.requesting.spending import Usage
 
 FORM = Form("pairwise.md", needed=("case", "conversation", "first", "second", "reply"))
 WINNERS: Mapping[str, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
@@ -29,10 +28,12 @@ def compare(pairs: Sequence[AnswerPair], options: LlmPairwiseOptions) -> list[Ve
     return llm.judged([question(pair, template) for pair in pairs], options, schema, _winner)
 
 
-def usage(pairs: Iterable[AnswerPair], options: LlmPairwiseOptions) -> Usage:
-    """What comparing these pairs, each in the order given, would use at most; asks nothing."""
+def usage(pairs: Iterable[AnswerPair], times: int, options: LlmPairwiseOptions) -> Expected | None:
+    """What comparing these pairs in the order given, each so many times, would ask of a server at most; asks
+    nothing.
+    """
     template = FORM.read(options.template)
-    return llm.usage((question(pair, template) for pair in pairs), options)
+    return llm.usage((question(pair, template) for pair in pairs), times, options)
 
 
 def question(pair: AnswerPair, template: Template) -> llm.Question:
@@ -62,7 +63,7 @@ def karma_register_judges() -> Sequence[Judge]:
     """Register judge `llm-pairwise`."""
     return [
         Judge(
-            name="llm-pairwise", options=LlmPairwiseOptions, compare=compare,
+            name="llm-pairwise", options=LlmPairwiseOptions, compare=compare, usage=usage,
             reads=partial(llm.reads, FORM), keeps_shards=llm.keeps_shards,
         )
     ]  # fmt: skip

@@ -13,10 +13,9 @@ from pydantic import Field, field_validator
 
 import karma_plugins.judging.llm as llm
 from karma_plugins import hookimpl
-from karma_plugins.contracts import Answer, Judge, Verdict
+from karma_plugins.contracts import Answer, Expected, Judge, Verdict
 from karma_plugins.judging.quotation import case_number, quoted
 from karma_plugins.judging.templates import Form, Template
-from karma_plugins.requesting.spending import Usage
 
 FORM = Form("rubric.md", needed=("case", "aspects", "conversation", "answer", "reply"))
 LOWEST, HIGHEST = 1, 5
@@ -53,10 +52,10 @@ def score(answers: Sequence[Answer], options: LlmRubricOptions) -> list[Verdict]
     return llm.judged(questions, options, schema, lambda verdict: _score(verdict, list(options.aspects)))
 
 
-def usage(answers: Iterable[Answer], options: LlmRubricOptions) -> Usage:
-    """What scoring these answers would use at most; asks nothing."""
+def usage(answers: Iterable[Answer], times: int, options: LlmRubricOptions) -> Expected | None:
+    """What scoring these answers, each so many times, would ask of a server at most; asks nothing."""
     template = FORM.read(options.template)
-    return llm.usage((question(answer, options, template) for answer in answers), options)
+    return llm.usage((question(answer, options, template) for answer in answers), times, options)
 
 
 def question(answer: Answer, options: LlmRubricOptions, template: Template) -> llm.Question:
@@ -93,7 +92,7 @@ def karma_register_judges() -> Sequence[Judge]:
     """Register judge `llm-rubric`."""
     return [
         Judge(
-            name="llm-rubric", options=LlmRubricOptions, score=score,
+            name="llm-rubric", options=LlmRubricOptions, score=score, usage=usage,
             reads=partial(llm.reads, FORM), keeps_shards=llm.keeps_shards,
         )
     ]  # fmt: skip
