@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+import pluggy
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     import polars as pl
 
+#: Marks a function as one of the hooks in `karma_plugins.hookspecs`.
+hookimpl = pluggy.HookimplMarker("karma")
 #: Version of these contracts. A plugin made for another major version is refused with a message that says so.
 API_VERSION = 1
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from karma_plugins.contracts import hookimpl as hookimpl
+
 if TYPE_CHECKING:
     from karma_plugins.contracts import (
         Exporter,
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     )
 
 hookspec = pluggy.HookspecMarker("karma")
-hookimpl = pluggy.HookimplMarker("karma")
 
 
 @hookspec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,24 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins.contracts import Messages
 from karma_plugins.errors import EmptyResultError, TableError
 from karma_plugins.params import PromptsSection, SeenSection
 from karma_plugins.schemas import PROMPTS
 from karma_plugins.texts import filters, json_text, records, references
+from karma_plugins.texts.identity import prompt_id as prompt_id
 
 SPLITS = ("train", "heldout")
 ROLES = ("system", "user", "assistant")
 #: Names that other people's files give to the held-out split.
 HELDOUT_NAMES = ("heldout", "held-out", "held_out", "test", "validation", "eval")
-
-
-def prompt_id(messages: Messages) -> str:
-    """The id of a prompt: 16 hex digits of a hash of its messages, the same wherever it is met."""
-    canonical = json.dumps(
-        [[m["role"], m["content"]] for m in messages], ensure_ascii=False, separators=(",", ":")
-    )
-    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
 def read(settings: PromptsSection) -> pl.DataFrame:

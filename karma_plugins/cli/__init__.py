@@ -7,7 +7,6 @@ from importlib import import_module
 
 import click
 
-from karma_plugins import __version__
 from karma_plugins.console import GuardedGroup
 from karma_plugins.errors import did_you_mean
 
@@ -58,7 +57,7 @@ class Commands(GuardedGroup):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="karma")
+@click.version_option(package_name="karma-plugins", prog_name="karma")
 @click.option("--debug", is_flag=True, envvar="KARMA_DEBUG", help="Show the traceback of an error.")
 def main(debug: bool) -> None:
     """Kinship-aware preference data for stacks that run on DVC and MLflow.

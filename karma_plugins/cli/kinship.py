@@ -46,8 +46,7 @@ def command(
     import polars as pl
 
     from karma_plugins import schemas, tables
-    from karma_plugins.families import sentences
-    from karma_plugins.kinship import families, pictures
+    from karma_plugins.kinship import families, pictures, sentences
 
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")

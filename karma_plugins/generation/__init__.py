@@ -17,6 +17,7 @@ from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime.progress import progress
 from karma_plugins.runtime.shards import NoShards, Shards, key
 from karma_plugins.schemas import RESPONSES
+from karma_plugins.texts.identity import response_id as response_id
 
 
 def generate(
@@ -86,12 +87,6 @@ def plan(prompts: pl.DataFrame, model: str, settings: GenerateSection) -> list[R
         )
         for sample in range(settings.samples)
     ]
-
-
-def response_id(prompt_id: str, model: str, sample: int, text: str | None) -> str:
-    """The id of an answer: 16 hex digits of a hash of whose answer it is and what it says."""
-    parts = f"{prompt_id}\0{model}\0{sample}\0{'' if text is None else text}"
-    return hashlib.blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def row_seed(seed: int, prompt_id: str, model: str, sample: int) -> int:

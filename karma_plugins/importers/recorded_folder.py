@@ -24,12 +24,11 @@ import polars as pl
 
 from karma_plugins.contracts import Messages, Status
 from karma_plugins.errors import TableError
-from karma_plugins.generation import response_id
 from karma_plugins.importers import folder_files
 from karma_plugins.params import MODEL_NAME
-from karma_plugins.prompts import prompt_id
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, RESPONSES, SCORES
 from karma_plugins.texts import json_text
+from karma_plugins.texts.identity import prompt_id, response_id
 
 #: Version of verdicts that came with the answers: no code of ours made them.
 RECORDED = "recorded"

@@ -12,9 +12,8 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Options, Pairing, PairingContext
+from karma_plugins.contracts import Options, Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum.pairings import priority
-from karma_plugins.hookspecs import hookimpl
 
 
 class BestWorstOptions(Options):

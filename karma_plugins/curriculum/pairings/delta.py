@@ -12,12 +12,11 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Pairing, PairingContext
+from karma_plugins.contracts import Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum import nearness
 from karma_plugins.curriculum.nearness import ActingNearness, Nearness
 from karma_plugins.curriculum.pairings import Preference, priority, target_kin
 from karma_plugins.errors import ParamsError
-from karma_plugins.hookspecs import hookimpl
 
 
 class DeltaOptions(ActingNearness):

@@ -8,9 +8,8 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Options, Pairing, PairingContext
+from karma_plugins.contracts import Options, Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum.pairings import Preference, priority
-from karma_plugins.hookspecs import hookimpl
 
 
 class DistantOptions(Options):

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Pairing, PairingContext
+from karma_plugins.contracts import Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum import nearness
 from karma_plugins.curriculum.nearness import ActingNearness
 from karma_plugins.curriculum.pairings import Preference, priority
-from karma_plugins.hookspecs import hookimpl
 
 
 class KinOptions(ActingNearness):

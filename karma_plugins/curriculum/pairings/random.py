@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from karma_plugins.contracts import Options, Pairing, PairingContext
+from karma_plugins.contracts import Options, Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum.pairings import priority
-from karma_plugins.hookspecs import hookimpl
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: Options) -> pl.DataFrame:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from karma_plugins.contracts import Pairing, PairingContext
+from karma_plugins.contracts import Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum import nearness
 from karma_plugins.curriculum.nearness import ActingNearness
 from karma_plugins.curriculum.pairings import Preference, priority
 from karma_plugins.errors import ParamsError, did_you_mean
-from karma_plugins.hookspecs import hookimpl
 
 #: The reasons of `nearness`, about the target.
 OF_TARGET = {

@@ -9,10 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Exporter, Tables
+from karma_plugins.contracts import Exporter, Tables, hookimpl
 from karma_plugins.exporters import fresh
 from karma_plugins.exporters.labelling import CHOICES, QUESTIONS, TaskOptions, as_text, tasks
-from karma_plugins.hookspecs import hookimpl
 
 GUIDELINES = (
     "Say which of two answers is better, or how good an answer is. Who gave the answers is not "

@@ -9,12 +9,11 @@ from typing import Any
 from pydantic import Field
 
 from karma_plugins import params
-from karma_plugins.contracts import Exporter, Options, Tables
+from karma_plugins.contracts import Exporter, Options, Tables, hookimpl
 from karma_plugins.curriculum import Curriculum
 from karma_plugins.curriculum.card import Provenance, card, judge_versions
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.exporters import fresh
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.params import yaml
 from karma_plugins.texts import records
 from karma_plugins.texts.filters import languages

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from karma_plugins.contracts import Exporter, Options, Tables
+from karma_plugins.contracts import Exporter, Options, Tables, hookimpl
 from karma_plugins.exporters import fresh
-from karma_plugins.hookspecs import hookimpl
 
 
 def write(tables: Tables, out: Path, options: Options) -> str:

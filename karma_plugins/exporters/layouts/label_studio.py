@@ -6,10 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from karma_plugins.contracts import Exporter, Tables
+from karma_plugins.contracts import Exporter, Tables, hookimpl
 from karma_plugins.exporters import fresh
 from karma_plugins.exporters.labelling import CHOICES, QUESTIONS, TaskOptions, tasks
-from karma_plugins.hookspecs import hookimpl
 
 HEAD = """<View>
   <Header value="{question}"/>

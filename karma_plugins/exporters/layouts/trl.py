@@ -9,9 +9,8 @@ from typing import Literal, TypeAlias
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Exporter, Options, Tables
+from karma_plugins.contracts import Exporter, Options, Tables, hookimpl
 from karma_plugins.exporters import fresh
-from karma_plugins.hookspecs import hookimpl
 
 #: preference: prompt, chosen, rejected. implicit-prompt: chosen and rejected as whole conversations, as in
 #: UltraFeedback's binarised sets. unpaired: prompt, completion, label, two rows a pair, for KTO.

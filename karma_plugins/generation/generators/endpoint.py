@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Completion, Expected, Generator, Model, Options, Request
+from karma_plugins.contracts import Completion, Expected, Generator, Model, Options, Request, hookimpl
 from karma_plugins.errors import ModelError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Endpoint
 from karma_plugins.requesting.spending import Limits, at_most
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from karma_plugins.contracts import Generator, Model, Options
+from karma_plugins.contracts import Generator, Model, Options, hookimpl
 from karma_plugins.errors import ModelError, TableError, did_you_mean
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Recorded
-from karma_plugins.prompts import prompt_id
 from karma_plugins.texts import records
+from karma_plugins.texts.identity import prompt_id
 
 #: What a record may hold beside its prompt.
 FIELDS: Mapping[str, type[pl.DataType]] = {

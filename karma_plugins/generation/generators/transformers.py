@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from karma_plugins.contracts import Generator
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Generator, hookimpl
 from karma_plugins.models.sampling import TransformersOptions, generate
 
 

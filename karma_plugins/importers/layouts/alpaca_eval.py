@@ -17,9 +17,8 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Importer, Options, Status
+from karma_plugins.contracts import Importer, Options, Status, hookimpl
 from karma_plugins.errors import TableError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers.folder_files import one_line
 from karma_plugins.importers.recorded_folder import RecordedFolder, carried
 from karma_plugins.importers.values import number, text

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from karma_plugins.contracts import Importer, Options
+from karma_plugins.contracts import Importer, Options, hookimpl
 from karma_plugins.errors import TableError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import Turns, is_prompt, turns
 from karma_plugins.importers.preference_pairs import COMPETENCY

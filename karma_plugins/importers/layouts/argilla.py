@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from karma_plugins.contracts import Importer
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Importer, hookimpl
 from karma_plugins.importers.annotations import KEY, PREFERENCES, AnnotationOptions, Word, gathered
 from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.importers.values import mapping, share

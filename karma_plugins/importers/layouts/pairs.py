@@ -17,8 +17,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from karma_plugins.contracts import Importer, Options
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Importer, Options, hookimpl
 from karma_plugins.importers import preference_pairs
 from karma_plugins.importers.conversations import ASSISTANT, Turns, asked, is_prompt, opens_dialogue, turns
 from karma_plugins.importers.preference_pairs import Pair, refuse_step_labels

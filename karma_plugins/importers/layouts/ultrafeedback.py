@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from karma_plugins.contracts import Importer, Options, Status
+from karma_plugins.contracts import Importer, Options, Status, hookimpl
 from karma_plugins.errors import TableError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.importers.values import number, share
 from karma_plugins.texts import records

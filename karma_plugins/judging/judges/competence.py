@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import Field, model_validator
 
-from karma_plugins import hookimpl
-from karma_plugins.contracts import Answer, Judge, Options, Verdict
+from karma_plugins.contracts import Answer, Judge, Options, Verdict, hookimpl
 from karma_plugins.errors import ParamsError
 
 

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from karma_plugins import hookimpl
-from karma_plugins.contracts import Answer, Judge, Options, Verdict
+from karma_plugins.contracts import Answer, Judge, Options, Verdict, hookimpl
 
 
 class InstructionsOptions(Options):

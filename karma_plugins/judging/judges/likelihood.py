@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from karma_plugins import hookimpl, models
-from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, Weights
+from karma_plugins import models
+from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, Weights, hookimpl
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import disarmed
 

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any
 
 import karma_plugins.judging.llm as llm
-from karma_plugins import hookimpl
-from karma_plugins.contracts import AnswerPair, Expected, Judge, Verdict
+from karma_plugins.contracts import AnswerPair, Expected, Judge, Verdict, hookimpl
 from karma_plugins.judging.quotation import case_number, quoted
 from karma_plugins.judging.templates import Form, Template
 

@@ -12,8 +12,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 import karma_plugins.judging.llm as llm
-from karma_plugins import hookimpl
-from karma_plugins.contracts import Answer, Expected, Judge, Verdict
+from karma_plugins.contracts import Answer, Expected, Judge, Verdict, hookimpl
 from karma_plugins.judging.quotation import case_number, quoted
 from karma_plugins.judging.templates import Form, Template
 

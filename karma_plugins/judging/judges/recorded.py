@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import Field
 
-from karma_plugins import hookimpl
-from karma_plugins.contracts import Judge, Options, Verdicts
+from karma_plugins.contracts import Judge, Options, Verdicts, hookimpl
 from karma_plugins.errors import PluginError, did_you_mean
 
 

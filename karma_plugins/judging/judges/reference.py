@@ -11,8 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from karma_plugins import hookimpl
-from karma_plugins.contracts import Answer, Judge, Options, Verdict
+from karma_plugins.contracts import Answer, Judge, Options, Verdict, hookimpl
 from karma_plugins.texts.references import accepted
 
 DIGITS = r"(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"

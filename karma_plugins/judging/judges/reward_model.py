@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from karma_plugins import hookimpl, models
-from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict
+from karma_plugins import models
+from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, hookimpl
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import disarmed
 

@@ -11,9 +11,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.errors import PluginError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.kinship.pairs import Floats, Ints, Pairs, gather, pairs_of, rows
 from karma_plugins.kinship.resampling import item_counts, percentiles
 from karma_plugins.texts.similarity import among, of_texts

@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.errors import PluginError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.kinship.pairs import COLUMNS, gather, pairs_of, rows
 
 Weight = Annotated[float, Field(gt=0)]

@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.kinship import questions
 from karma_plugins.kinship.agreement import Array, Channels, agreement
 from karma_plugins.kinship.kappa import kappa, kappa_rows

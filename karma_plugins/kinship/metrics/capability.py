@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.kinship.pairs import Floats, Pairs, gather, pairs_of, rows
 from karma_plugins.kinship.resampling import generator, item_counts, percentiles
 

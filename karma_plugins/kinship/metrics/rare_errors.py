@@ -10,8 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.kinship import questions
 from karma_plugins.kinship.agreement import Array, Channels, agreement
 from karma_plugins.kinship.kappa import kappa_rows

@@ -11,9 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Options
+from karma_plugins.contracts import Evidence, KinshipMetric, Options, hookimpl
 from karma_plugins.errors import PluginError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.kinship import ngrams
 from karma_plugins.kinship.pairs import Floats, Ints, Pairs, gather, pairs_of, rows
 from karma_plugins.kinship.resampling import item_counts, percentiles

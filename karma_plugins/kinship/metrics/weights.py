@@ -12,9 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from karma_plugins.contracts import Evidence, KinshipMetric, Model, Options
+from karma_plugins.contracts import Evidence, KinshipMetric, Model, Options, hookimpl
 from karma_plugins.errors import ModelError, did_you_mean
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.kinship.pairs import Floats, Pairs, gather, pairs_of, rows
 from karma_plugins.kinship.tensors import Tensor, packed_types, tensors
 from karma_plugins.models import Weights

@@ -23,9 +23,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from karma_plugins.contracts import Model, Options, Profile, Profiler
+from karma_plugins.contracts import Model, Options, Profile, Profiler, hookimpl
 from karma_plugins.errors import ModelError, ParamsError, RequestError, did_you_mean
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Endpoint, Weights
 from karma_plugins.requesting.spending import Limits
 from karma_plugins.runtime.progress import progress

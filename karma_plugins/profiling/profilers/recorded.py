@@ -7,9 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from karma_plugins.contracts import Model, Options, Profile, Profiler
+from karma_plugins.contracts import Model, Options, Profile, Profiler, hookimpl
 from karma_plugins.errors import ModelError, TableError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.models import Recorded
 from karma_plugins.schemas import ITEMS, SCORES, Schema
 from karma_plugins.tables import read

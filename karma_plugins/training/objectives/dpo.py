@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from karma_plugins.contracts import Fraction, Objective, Options, TrainingJob
+from karma_plugins.contracts import Fraction, Objective, Options, TrainingJob, hookimpl
 from karma_plugins.errors import ParamsError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.runtime import processes
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from karma_plugins.contracts import Objective, Options, TrainingJob
+from karma_plugins.contracts import Objective, Options, TrainingJob, hookimpl
 from karma_plugins.errors import EmptyResultError
-from karma_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from trl import KTOTrainer

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Objective, Options, TrainingJob
-from karma_plugins.hookspecs import hookimpl
+from karma_plugins.contracts import Objective, Options, TrainingJob, hookimpl
 
 if TYPE_CHECKING:
     from trl.experimental.orpo import ORPOTrainer

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Objective, Options, TrainingJob
+from karma_plugins.contracts import Objective, Options, TrainingJob, hookimpl
 from karma_plugins.errors import ParamsError
-from karma_plugins.hookspecs import hookimpl
 from karma_plugins.runtime import processes
 from karma_plugins.training.rewards import Reward, RewardOptions
 
