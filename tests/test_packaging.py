@@ -16,7 +16,7 @@ import pytest
 from karma_plugins.console import guard
 from karma_plugins.contracts import Judge
 from karma_plugins.errors import EXTRAS, NotInstalledError
-from karma_plugins.judging.hearing import verdicts
+from karma_plugins.judging.verdicts import checked
 from karma_plugins.registry import Bound, Origin
 from karma_plugins.registry.manager import load
 

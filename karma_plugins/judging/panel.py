@@ -12,14 +12,16 @@ from karma_plugins.registry import Juror
 from karma_plugins.registry.lock import plugin_digest
 from karma_plugins.runtime.shards import key
 
+#: Failures without one verdict, from the start on, after which a judge stops the stage.
+FAILURES = 32
+
 
 def panel(jurors: Sequence[Juror], weights: Mapping[str, float], *, where: str) -> Panel | None:
     """The judges as one: each answer gets the mean of their scores in [0, 1], by `weights` (1 where none).
 
     A judge that fails on an answer, or skips it, has no part in its score; where all do, the verdict has the
     first one's reason. Null for no judge. Raises ParamsError for one that does not score answers one by one,
-    and when called EmptyResultError for one that fails on all answers; `where` is the key in params that
-    names them.
+    and when called EmptyResultError for one that only fails; `where` is the key in params that names them.
     """
     if not jurors:
         return None
@@ -39,20 +41,30 @@ def panel(jurors: Sequence[Juror], weights: Mapping[str, float], *, where: str) 
     if not voting:
         raise ParamsError(f"params.yaml, {where}: all weights are 0. Give a judge a weight.")
 
+    failed: dict[str, int | None] = {juror.judge.name: 0 for _, juror in voting}
+
     def score(answers: Sequence[Answer]) -> list[Verdict]:
-        votes = [(weight, _heard(juror, answers, where)) for weight, juror in voting]
+        votes = [(weight, _heard(juror, answers, where, failed)) for weight, juror in voting]
         return [_mean([(weight, row[i]) for weight, row in votes]) for i in range(len(answers))]
 
     return Panel(score, _key(voting))
 
 
-def _heard(juror: Juror, answers: Sequence[Answer], where: str) -> list[Verdict]:
+def _heard(
+    juror: Juror, answers: Sequence[Answer], where: str, failed: dict[str, int | None]
+) -> list[Verdict]:
+    """The judge's verdicts; `failed` counts its failures until its first word, and is null from then on."""
     judge, ask = juror.judge, juror.judge.plugin.score
     row = [] if ask is None else checked(ask, answers, judge.options)  # `panel` lets none in without
-    if row and all(verdict.status == "failed" for verdict in row):
-        raise EmptyResultError(
-            f"{where}.{judge.name}: the judge failed on all of {len(row)} answers: {row[0].reason}."
-        )
+    count = failed[judge.name]
+    if any(verdict.status != "failed" for verdict in row):
+        failed[judge.name] = None
+    elif count is not None:
+        failed[judge.name] = count = count + len(row)
+        if count >= FAILURES:
+            raise EmptyResultError(
+                f"{where}.{judge.name}: the judge failed on all of {count} answers: {row[0].reason}."
+            )
     return row
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from karma_plugins.contracts import TrainingJob
 
+#: Beyond it the squares that layers normalise by are no longer finite in 32 bits.
+LARGEST_WEIGHT = 1e18
+
 
 def check(
     job: TrainingJob, step: int, quantities: Mapping[str, Iterable[torch.Tensor]], learning_rate: float
@@ -24,7 +27,7 @@ def check(
     largest = {name: _largest(tensors) for name, tensors in quantities.items()}
     values = _over_processes(largest.values())
     for name, value in zip(largest, values, strict=True):
-        if not value < float("inf"):
+        if not value < (LARGEST_WEIGHT if name == "weights" else float("inf")):
             raise TrainingError(_complaint(job, step, name, value, learning_rate))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -17,6 +17,8 @@ from karma_plugins.training.reward_model import RewardModel, reward_model
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+#: Prompts without one reward, from the start on, after which training stops.
+SILENT_PROMPTS = 8
 #: The model's name in what a judge sees.
 POLICY = "policy"
 
@@ -51,12 +53,14 @@ class Reward:
     asked: Sequence[Answer]
     prompts: Sequence[list[int]]
     model: RewardModel | None = None
+    #: Prompts of which no answer got a reward; null alone once one did.
+    silent: set[int | None] = field(default_factory=set)
 
     def __call__(self, numbers: Sequence[int], answers: Sequence[Sequence[int]]) -> list[float | None]:
         """A reward for each answer (its tokens, with the end token if it ended) to the prompt of that number.
 
         An answer that did not end gets the penalty less. Null: nobody could reward it. Raises TrainingError
-        where that is so of all answers.
+        where that is so of all answers from the start on, to some prompts.
         """
         said = [[*answer[:-1]] if answer and answer[-1] in self.ends else [*answer] for answer in answers]
         rewards: list[tuple[float | None, str | None]]
@@ -66,8 +70,13 @@ class Reward:
             rewards = [(value if math.isfinite(value) else None, "not finite") for value in values]
         else:
             rewards = self._judged(numbers, said)
-        if rewards and all(value is None for value, _ in rewards):
-            raise TrainingError(f"train: none of {len(rewards)} answers got a reward: {rewards[0][1]}.")
+        if any(value is not None for value, _ in rewards):
+            self.silent.clear()
+            self.silent.add(None)
+        elif None not in self.silent:
+            self.silent.update(numbers)
+            if len(self.silent) >= min(SILENT_PROMPTS, len(self.prompts)):
+                raise TrainingError(f"train: none of {len(rewards)} answers got a reward: {rewards[0][1]}.")
         return [
             None if value is None else value - (0.0 if len(text) < len(answer) else self.penalty)
             for (value, _), text, answer in zip(rewards, said, answers, strict=True)

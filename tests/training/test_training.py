@@ -327,9 +327,9 @@ def test_numbers_that_are_not_finite_stop_at_once_and_leave_nothing(base, tmp_pa
         ]
 
 
-def test_a_model_that_says_nothing_finite_is_not_written_after_the_last_step_either(base, tmp_path):
+def test_weights_beyond_all_measure_are_not_written_after_the_last_step_either(base, tmp_path):
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30, "max_steps": 1})
-    with pytest.raises(TrainingError, match="(weights|logits) of value (nan|inf) at step 1"):
+    with pytest.raises(TrainingError, match=r"weights of value [\d.]+e\+\d+ at step 1"):
         run(base, tmp_path, settings, pairs=pairs(4))
     assert not (tmp_path / "model").exists()
 
@@ -348,7 +348,7 @@ def test_prompts_that_leave_no_room_are_counted_and_steps_are_planned_without_th
     assert counts == {
         "pairs": 5,
         "pairs/given": 8,
-        "pairs/cut": 0,
+        "pairs/cut": 1,
         "pairs/dropped": 3,
         "pairs/dropped/prompt-too-long": 3,
         "steps": 2,

@@ -222,14 +222,14 @@ def test_judges_see_the_text_of_an_answer_and_what_they_cannot_say_moves_nothing
 def test_no_reward_at_all_stops_with_the_first_reason(base):
     failing = rewarded(base, score=lambda answers: [Verdict(None, "failed", "no server")] * len(answers))
     with pytest.raises(TrainingError, match="none of 2 answers got a reward: no server"):
-        failing([0, 0], [[7], [8]])
+        failing([0, 1], [[7], [8]])
 
     class Broken(RewardModel):
         def rewards(self, sequences):
             return torch.tensor([float("nan")] * len(sequences))
 
-    with pytest.raises(TrainingError, match="none of 1 answers got a reward: not finite"):
-        rewarded(base, model=Broken(None, 0.0, 1.0))([0], [[7]])
+    with pytest.raises(TrainingError, match="none of 2 answers got a reward: not finite"):
+        rewarded(base, model=Broken(None, 0.0, 1.0))([0, 1], [[7], [8]])
 
 
 @pytest.mark.parametrize("name", ["rloo", "ppo"])
