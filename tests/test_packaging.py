@@ -205,7 +205,7 @@ def test_a_judges_absent_package_is_no_verdict(capsys: pytest.CaptureFixture[str
         return [float(torch.tensor(0.5))]
 
     with pytest.raises(SystemExit) as stopped:
-        guard(verdicts, Judge(name="one", score=score).score, ["answer"], None)
+        guard(checked, Judge(name="one", score=score).score, ["answer"], None)
     assert stopped.value.code == 1
     told = capsys.readouterr().err
     assert told.splitlines() == [
