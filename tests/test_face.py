@@ -10,7 +10,7 @@ from pathlib import Path
 import karma_plugins
 from karma_plugins.registry.syntax import facts
 
-PLUGIN_MODULES = {"karma_plugins.schemas", "karma_plugins.testing"}
+PLUGIN_MODULES = {"karma_plugins.importers", "karma_plugins.schemas", "karma_plugins.testing"}
 
 
 def face(repository: Path) -> dict[str, set[str]]:

@@ -55,7 +55,7 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
         key=lambda e: (e.dist.name if e.dist else "", e.name, e.value),
     ):
         distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
-        origin = Origin(distribution, version, entry.name, entry.module)
+        origin = Origin(distribution, version, entry.name, entry.value.partition(":")[0].strip())
         place = f"{origin}, entry point '{entry.name} = {entry.value}'"
         try:
             module = entry.load()

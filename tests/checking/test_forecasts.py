@@ -117,7 +117,7 @@ def test_judges_of_the_evaluation(pipeline: Path) -> None:
     result = check()
     assert expected(result, "evaluate, judge llm-rubric")[::2][:2] == [4, 4 * 50]
     assert expected(result, "evaluate, judge pairs")[::2][:2] == [8, 8 * 50]
-    assert "evaluate.judges.pairs.limits: in all it may come to 12, and max_requests is 5" in result.stderr
+    assert "evaluate.judges.pairs.limits: in all it may come to 8, and max_requests is 5" in result.stderr
 
 
 def test_without_held_out_prompts_that_alone_is_said(pipeline: Path) -> None:

@@ -12,7 +12,7 @@ from karma_plugins import prompts
 from karma_plugins.checking import forecasts
 from karma_plugins.contracts import Answer, AnswerPair, Completion, Expected, Generator, Judge, Model, Options
 from karma_plugins.errors import PluginError
-from karma_plugins.params import GenerateSection, PromptsSection
+from karma_plugins.params import GenerateSection, JudgeEntry, PromptsSection
 from karma_plugins.registry import Bound, Origin
 
 ORIGIN = Origin("paid-plugins", "2.0", "paid")
@@ -23,6 +23,10 @@ def asked(tmp_path: Any) -> pl.DataFrame:
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(f'{{"prompt": "word{i}", "competency": "c"}}\n' for i in range(3)))
     return prompts.read(PromptsSection(path=str(path)))
+
+
+def entry(**keys: Any) -> JudgeEntry:
+    return JudgeEntry(plugin="paid", **keys)
 
 
 def judge(usage: Callable[..., Any], **ways: Any) -> Bound[Judge]:
@@ -36,20 +40,20 @@ def test_a_judge_is_asked_about_answers_and_pairs(asked: pl.DataFrame) -> None:
         return Expected(kind.pop().__name__, len(cases) * times, 10, cost=0.5)
 
     both = judge(usage, score=lambda answers, options: [], compare=lambda pairs, options: [])
-    told = forecasts.judge(both, asked, [7, 7, 7], both_orders=True)
+    told = forecasts.judge(both, entry(), asked, [7, 7, 7])
     assert [(one.server, one.requests) for one in told] == [(Answer.__name__, 9), (AnswerPair.__name__, 18)]
     assert "at most 9 requests to Answer, 10 prompt tokens and 0 answer tokens, cost at most 0.5" in (
         forecasts.in_words(told[0])
     )
-    (once, half) = forecasts.judge(both, asked, [7, 7, 7], both_orders=False)
+    (once, half) = forecasts.judge(both, entry(both_orders=False), asked, [7, 7, 7])
     assert (once.requests, half.requests) == (9, 9)
 
 
 def test_a_free_judge_and_one_that_says_nothing_are_left_out(asked: pl.DataFrame) -> None:
     free = judge(lambda *_: None, score=lambda answers, options: [])
-    assert forecasts.judge(free, asked, [7], both_orders=True) == []
+    assert forecasts.judge(free, entry(), asked, [7]) == []
     silent = Bound("s", Judge(name="s", score=lambda answers, options: []), Options(), ORIGIN)
-    assert forecasts.judge(silent, asked, [7], both_orders=True) == []
+    assert forecasts.judge(silent, entry(), asked, [7]) == []
 
 
 def test_a_generator_is_asked_about_its_requests(asked: pl.DataFrame, tmp_path: Any) -> None:
@@ -74,5 +78,5 @@ def test_a_generator_is_asked_about_its_requests(asked: pl.DataFrame, tmp_path: 
 )
 def test_a_usage_that_fails_is_one_line(asked: pl.DataFrame, usage: Callable[..., Any], message: str) -> None:
     with pytest.raises(PluginError) as error:
-        forecasts.judge(judge(usage, score=lambda answers, options: []), asked, [7], both_orders=True)
+        forecasts.judge(judge(usage, score=lambda answers, options: []), entry(), asked, [7])
     assert message in str(error.value)
