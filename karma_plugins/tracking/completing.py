@@ -130,7 +130,10 @@ class Session:
     def _stale(self, stage: LockedStage, pipeline: LockedPipeline, held: Held) -> None:
         where = f" at {pipeline.revision}" if pipeline.revision.sha else ""
         reason = ", ".join(stage.stale)
-        self._done.stale[f"{stage.name}{where}"] = held.stale[f"{stage.name}{where}"] = reason
+        self._done.stale[f"{stage.name}{where}"] = reason
+        # What is remembered of a commit goes by its own name: a branch, or HEAD, moves on.
+        kept = f" at {pipeline.revision.sha[:10]}" if pipeline.revision.sha else ""
+        held.stale[f"{stage.name}{kept}"] = reason
 
     # --- making -------------------------------------------------------------------------------------------
 

@@ -361,7 +361,7 @@ def test_a_plugin_that_exits_when_imported_is_named(monkeypatch: pytest.MonkeyPa
     from karma_plugins.registry import manager
 
     class Entry:
-        name, value, dist = "bad", "bad:plugin", None
+        name, value, module, dist = "bad", "bad:plugin", "bad", None
 
         def load(self) -> Any:
             raise SystemExit(3)
