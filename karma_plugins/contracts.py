@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Weights(Options):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device_map: str | None = Field(None, description="'auto', 'cuda:0', …; null = where torch puts it")
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-    quantisation: Literal["4bit", "8bit"] | None = Field(None, description="needs bitsandbytes and a GPU")
+    quantisation: Literal["4bit", "8bit"] | None = Field(
+        None,
+        validation_alias=AliasChoices("quantisation", "quantization"),
+        description="needs bitsandbytes and a GPU",
+    )
     adapter: str | None = Field(None, description="folder or hub id of a peft adapter laid over the weights")
     chat_template: str | None = Field(
         None, description="file that replaces the tokenizer's own chat template"

@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
@@ -234,7 +234,11 @@ class CurriculumSection(Section):
     likelier: Fraction = Field(
         1.0, description="pairs of answers among so great a share of the likeliest alone; 1 = off"
     )
-    licence: str | None = Field(None, description="licence of the dataset, named in its card")
+    licence: str | None = Field(
+        None,
+        validation_alias=AliasChoices("licence", "license"),
+        description="licence of the dataset, named in its card",
+    )
     seed: int = 0
 
 

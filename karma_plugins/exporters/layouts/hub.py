@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karma_plugins import params
 from karma_plugins.contracts import Exporter, Options, Tables, hookimpl
@@ -27,7 +27,9 @@ class HubOptions(Options):
 
     report: Path = Field(Path("metrics/curriculum.json"), description="stage curriculum's report")
     licence: str | None = Field(
-        None, description="licence of the dataset, such as cc-by-4.0 [default: curriculum.licence]"
+        None,
+        validation_alias=AliasChoices("licence", "license"),
+        description="licence of the dataset, such as cc-by-4.0 [default: curriculum.licence]",
     )
     source_licence: tuple[str, ...] = Field(
         (), description="NAME=LICENCE, the licence of a source; repeat it"

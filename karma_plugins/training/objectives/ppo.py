@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karma_plugins.contracts import Objective, Options, TrainingJob, hookimpl
 from karma_plugins.runtime import processes
@@ -36,18 +36,48 @@ class PpoOptions(Options):
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
     max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
-    beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
-    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability ratio counts")
-    updates: int = Field(2, ge=1, description="optimiser steps on one batch of answers")
+    beta: float = Field(
+        0.05,
+        validation_alias=AliasChoices("beta", "kl_coef"),
+        ge=0,
+        description="weight of the divergence from the reference",
+    )
+    clip: float = Field(
+        0.2,
+        validation_alias=AliasChoices("clip", "cliprange"),
+        gt=0,
+        lt=1,
+        description="how far a token's probability ratio counts",
+    )
+    updates: int = Field(
+        2,
+        validation_alias=AliasChoices("updates", "num_ppo_epochs"),
+        ge=1,
+        description="optimiser steps on one batch of answers",
+    )
     gamma: float = Field(1.0, gt=0, le=1, description="discount")
-    decay: float = Field(0.95, ge=0, le=1, description="lambda of the advantage estimates")
-    value_weight: float = Field(0.5, ge=0, description="weight of the critic's loss")
+    decay: float = Field(
+        0.95,
+        validation_alias=AliasChoices("decay", "lam"),
+        ge=0,
+        le=1,
+        description="lambda of the advantage estimates",
+    )
+    value_weight: float = Field(
+        0.5,
+        validation_alias=AliasChoices("value_weight", "vf_coef"),
+        ge=0,
+        description="weight of the critic's loss",
+    )
     entropy_weight: float = Field(0.0, ge=0, description="weight of the policy's entropy")
     critic_learning_rate: float | None = Field(None, gt=0, description="null: that of the policy")
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int | None = Field(None, ge=1, description="null: as many as the longest answer has")
     unended_penalty: float = Field(
-        1.0, ge=0, description="taken off the reward of an answer that was cut off"
+        1.0,
+        validation_alias=AliasChoices("unended_penalty", "missing_eos_penalty"),
+        ge=0,
+        description="taken off the reward of an answer that was cut off",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karma_plugins.contracts import Objective, Options, TrainingJob, hookimpl
 from karma_plugins.errors import ParamsError
@@ -27,11 +27,19 @@ class RlooOptions(Options):
     max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
     reward: RewardOptions = RewardOptions()
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
-    generations: int = Field(4, ge=2, description="answers to a prompt")
+    generations: int = Field(
+        4,
+        validation_alias=AliasChoices("generations", "num_generations"),
+        ge=2,
+        description="answers to a prompt",
+    )
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int | None = Field(None, ge=1, description="null: as many as the longest answer has")
     unended_penalty: float = Field(
-        1.0, ge=0, description="taken off the reward of an answer that was cut off"
+        1.0,
+        validation_alias=AliasChoices("unended_penalty", "missing_eos_penalty"),
+        ge=0,
+        description="taken off the reward of an answer that was cut off",
     )
 
 
