@@ -144,5 +144,5 @@ def test_a_descriptor_that_can_not_be_read_is_one_line(tmp_path: Path) -> None:
 
 def test_a_number_is_a_number_to_lineage_as_to_dvc() -> None:
     assert read_params("train: {lr: 1e-5, on: [no]}") == {"train.lr": 1e-5, "train.on": ["no"]}
-    with pytest.raises(LineageError, match=r"params.yaml: not readable as YAML \(line 1"):
+    with pytest.raises(LineageError, match=r"params.yaml: can't be read \(line 1"):
         read_params("a: [")
