@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 #: Which extra of karma-plugins brings a package, by the name that is imported.
 EXTRAS: Mapping[str, str] = {
-    "dvc": "track", "dvc_data": "track", "mlflow": "track", "requests": "track", "sqlalchemy": "track",
+    "dpath": "track", "dvc": "track", "dvc_data": "track", "dvc_objects": "track",
+    "mlflow": "track", "requests": "track", "sqlalchemy": "track",
     "huggingface_hub": "models", "jinja2": "models", "safetensors": "models", "tokenizers": "models",
     "torch": "models", "transformers": "models",
     "accelerate": "train", "datasets": "train", "peft": "train", "trl": "train",

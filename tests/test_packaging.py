@@ -38,7 +38,7 @@ def distributions(requirements: list[str]) -> set[str]:
 
 def imported(*folders: Path) -> dict[str, str]:
     """Top-level packages that Python files import anywhere in them, each with one place."""
-    ours = {"karma_plugins", "stages", "tests", "karma_demo", "_pytest", "their_folder"}
+    ours = {"karma_plugins", "stages", "tests", "karma_demo", "_pytest", "their_folder", "benchmarks"}
     places: dict[str, str] = {}
     files = [f for folder in folders for f in ([folder] if folder.is_file() else folder.rglob("*.py"))]
     for file in sorted(files):

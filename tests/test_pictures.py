@@ -21,6 +21,9 @@ KINSHIP = pl.DataFrame(
         "model_a": ["a", "a", "b", "a"],
         "model_b": ["b", "c", "c", "b"],
         "kinship": [0.2, None, 0.9, 0.4],
+        "low": pl.Series([None] * 4, dtype=pl.Float64),
+        "high": pl.Series([None] * 4, dtype=pl.Float64),
+        "consistency": pl.Series([None] * 4, dtype=pl.Float64),
         "primary": True,
     }
 )
