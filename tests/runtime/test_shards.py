@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from karma_plugins.runtime import files, seals
+from karma_plugins.runtime import files
 from karma_plugins.runtime.shards import ShardCache, key, locked
 
 KEYS = [key("piece", i) for i in range(6)]
@@ -202,56 +201,3 @@ def test_a_very_long_name_has_room_for_its_partial(tmp_path: Path) -> None:
     with files.replacing(path) as partial:
         partial.write_text("x")
     assert path.read_text() == "x"
-
-
-# --- seals --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    (folder / "inner").mkdir(parents=True)
-    for name in ("model.safetensors", "config.json", "inner/tokenizer.json"):
-        (folder / name).write_bytes(name.encode() * 50)
-    seals.seal(folder)
-    return folder
-
-
-def test_a_sealed_folder_is_whole_and_an_unfinished_one_is_not(folder: Path) -> None:
-    assert seals.whole(folder)
-    (folder / ".seal.json").unlink()
-    assert not seals.whole(folder)
-
-
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        ("missing", "config.json is missing"),
-        ("empty", "config.json is not what was kept"),
-        ("cut", "config.json is not what was kept"),
-        ("one more", "extra.bin is not what was kept"),
-        ("swapped", "config.json is not what was kept"),
-        ("seal cut", "its seal can't be read"),
-        ("seal a list", "its seal is no list of files"),
-        ("seal bottomless", "its seal can't be read"),
-    ],
-)
-def test_what_befell_a_sealed_folder_is_said(how: str, says: str, folder: Path) -> None:
-    config = folder / "config.json"
-    seal = folder / ".seal.json"
-    if how == "missing":
-        config.unlink()
-    elif how == "empty":
-        config.write_bytes(b"")
-    elif how == "cut":
-        config.write_bytes(config.read_bytes()[:-1])
-    elif how == "one more":
-        (folder / "extra.bin").touch()
-    elif how == "swapped":
-        config.write_bytes((folder / "model.safetensors").read_bytes())
-    else:
-        seal.write_text(
-            {"seal cut": "{", "seal a list": json.dumps([]), "seal bottomless": "[" * 200_000}[how]
-        )
-    with pytest.warns(UserWarning, match=says):
-        assert not seals.whole(folder)
