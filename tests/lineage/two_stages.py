@@ -85,11 +85,9 @@ PLAIN = """
 
 def environment(**more: str) -> dict[str, str]:
     """The environment with tracking on and nothing of MLflow's but what is given."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     return {
         **env,
-        "PATH": path,
         "KARMA_TRACKING": "on",
         "KARMA_TRACKING_WAIT": "120",
         "DVC_NO_ANALYTICS": "1",
