@@ -24,7 +24,6 @@ from karma_plugins.contracts import (
     API_VERSION,
     Answer,
     AnswerPair,
-    Completion,
     Evidence,
     Exporter,
     Generator,
@@ -39,6 +38,7 @@ from karma_plugins.contracts import (
     Plugin,
     Profile,
     Profiler,
+    Reply,
     Request,
     Tables,
     Verdict,
@@ -270,26 +270,26 @@ class GeneratorContract(PluginContract):
             for sample in range(2)
         ]
 
-    def completions(self, requests: Sequence[Request]) -> list[Completion]:
+    def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """What the generator answers."""
         assert self.plugin.generate is not None, "a generator that recalls has no requests to answer"
         return list(self.plugin.generate(self.model(), requests, self.checked_options()))
 
     def test_one_completion_each(self) -> None:
-        """As many completions as requests; a text, or an error that says why there is none."""
-        found = self.completions(self.requests())
+        """As many replies as requests; a text, or an error that says why there is none."""
+        found = self.replies(self.requests())
         assert len(found) == len(self.requests())
-        for completion in found:
-            assert isinstance(completion, Completion)
-            assert (completion.text is None) == (completion.error is not None)
+        for reply in found:
+            assert isinstance(reply, Reply)
+            assert (reply.text is None) == (reply.error is not None)
 
     def test_same_again(self) -> None:
         """The same seeds give the same answers."""
-        assert self.completions(self.requests()) == self.completions(self.requests())
+        assert self.replies(self.requests()) == self.replies(self.requests())
 
     def test_nothing_to_answer(self) -> None:
-        """No request gives no completion."""
-        assert self.completions([]) == []
+        """No request gives no reply."""
+        assert self.replies([]) == []
 
 
 class ProfilerContract(PluginContract):
