@@ -15,13 +15,12 @@ import numpy as np
 import polars as pl
 
 from karma_plugins import generation, profiling
-from karma_plugins.contracts import Generator, Model, Profiler, Report
+from karma_plugins.contracts import Generator, Model, Profiler, Report, Shards
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.registry import Bound, Juror
 from karma_plugins.runtime import statistics
-from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
 from karma_plugins.texts import forms
 
@@ -89,7 +88,7 @@ def evaluate(
             "Look at evaluate.judges."
         )
     profile = {
-        label: _profile(replace(model, name=label), profiler, tasks)
+        label: _profile(replace(model, name=label), profiler, tasks, shards)
         for label, model in ((BASE, base), (ALIGNED, aligned))
     }
     metrics = compare(found, settings) | {
@@ -283,10 +282,10 @@ def _texts(answers: pl.DataFrame, label: str) -> pl.Series:
 
 
 def _profile(
-    model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequence[str]]
+    model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequence[str]], shards: Shards | None
 ) -> dict[str, float | None]:
     """Mean score of each competency on the profile's tasks, null where every cell is missing."""
-    scores = profiling.profile(model, profiler, tasks).scores
+    scores = profiling.profile(model, profiler, tasks, shards=shards).scores
     means = scores.group_by("competency").agg(pl.col("score").sort().mean()).sort("competency")
     return dict(means.iter_rows())
 
