@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -179,7 +180,7 @@ class Session:
                 if not record.lacks:
                     self._store.client.set_tag(parent, REST, _rest(pipeline))
                 if not pipeline.stages:
-                    self._done.completed.append(pipeline.folder)
+                    self._done.completed.append(posixpath.normpath(f"{pipeline.folder}/dvc.yaml"))
 
     def _bare(self, record: Record, held: Held) -> None:
         if record.lacks:
