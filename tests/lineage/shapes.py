@@ -110,7 +110,9 @@ def live(project: Project, address: str) -> None:
             "dvc.yaml": f"""
                 stages:
                   data_split:
-                    cmd: mkdir -p data/train data/test && cp data/pool/0.jpg data/train && cp data/pool/1.jpg data/test
+                    cmd:
+                      - mkdir -p data/train data/test
+                      - cp data/pool/0.jpg data/train && cp data/pool/1.jpg data/test
                     deps: [data/pool]
                     params: [base]
                     outs: [data/train, data/test]
