@@ -100,7 +100,7 @@ def tutorial(project: Project, address: str) -> None:
 
 
 def live(project: Project, address: str) -> None:
-    """Segmentation with DVCLive's layout in two stages: metrics, steps, pictures; a folder under `dvc add`."""
+    """Segmentation with DVCLive's layout in two stages: metrics, steps, pictures; a folder of `dvc add`."""
     project.write({f"data/pool/{n}.jpg": f"{n}\n" for n in range(3)})
     project.dvc("add", "-q", "data/pool")
     loss = f"printf '{STEPS}'"
@@ -430,8 +430,8 @@ def md5(data: bytes) -> str:
 
 #: Makers of shapes by name; each writes a project that `dvc repro` runs.
 SHAPES: Final[dict[str, Callable[[Project, str], None]]] = {
-    "tutorial": tutorial, "live": live, "versions": versions, "monorepo": monorepo, "sweep": sweep, "old": old,
-    "imports": imports, "flags": flags, "international": international,
+    "tutorial": tutorial, "live": live, "versions": versions, "monorepo": monorepo, "sweep": sweep,
+    "old": old, "imports": imports, "flags": flags, "international": international,
 }  # fmt: skip
 
 
