@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from karma_plugins import evaluation
-from karma_plugins.contracts import Completion, Generator, Judge, Model, Options, Profile, Profiler, Verdict
+from karma_plugins.contracts import Generator, Judge, Model, Options, Profile, Profiler, Reply, Verdict
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.models import Weights
 from karma_plugins.params import EvaluateSection
@@ -50,9 +50,9 @@ def answering(model, requests, options):
 def _completion(model, request):
     number = int(request.prompt_id[1:])
     if model == "base" and number == 4:
-        return Completion(text=None, error="memory ran out")
+        return Reply(text=None, error="memory ran out")
     knows = model == "aligned" or number % 4 < 2
-    return Completion(text=str(number) if knows else "no idea")
+    return Reply(text=str(number) if knows else "no idea")
 
 
 def scoring(answers, options):
