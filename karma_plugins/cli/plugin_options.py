@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from karma_plugins.contracts import Options
+from karma_plugins.errors import ParamsError
 
 
 def options_of(model: type[Options]) -> list[click.Parameter]:
@@ -45,11 +46,19 @@ def given(model: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
         kind = model.model_fields[name].annotation
         structured = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
         if structured and not {str, Path} & {kind, *get_args(kind)}:
-            from karma_plugins.texts import json_text
-
-            value = json_text.parse(value, f"--{name.replace('_', '-')}")
+            value = _structured(value, f"--{name.replace('_', '-')}")
         chosen[name] = value
     return chosen
+
+
+def _structured(text: str, flag: str) -> Any:
+    """A list or mapping, written as in params.yaml or as JSON."""
+    from karma_plugins.params import yaml
+
+    try:
+        return yaml.parse(text)
+    except yaml.YamlError as error:
+        raise ParamsError(f"{flag} {text[:100]}: not readable as YAML ({error}). Mend it.") from error
 
 
 def _is_list_of_texts(kind: Any) -> bool:
