@@ -21,7 +21,6 @@ from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.registry import Bound, Juror
-from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
 from karma_plugins.texts import forms
 
@@ -67,7 +66,7 @@ def evaluate(
     generator: Bound[Generator],
     settings: EvaluateSection,
     *,
-    shards: Shards | None = None,
+    shards: generation.Shards | None = None,
     report: Report | None = None,
 ) -> Evaluation:
     """Compare `aligned` with `base` on the held-out rows of table `prompts` and on the profiler's tasks.
@@ -270,7 +269,7 @@ def _answers(
     prompts: pl.DataFrame,
     generator: Bound[Generator],
     settings: EvaluateSection,
-    shards: Shards | None,
+    shards: generation.Shards | None,
     report: Report | None,
 ) -> pl.DataFrame:
     """The model's answers under the name `label`; drawn under one name, so that both get the same noise."""

@@ -15,7 +15,8 @@ from karma_plugins.errors import EmptyResultError, KarmaError, PluginError, not_
 from karma_plugins.params import GenerateSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime.progress import progress
-from karma_plugins.runtime.shards import NoShards, Shards, key
+from karma_plugins.runtime.shards import NoShards, key
+from karma_plugins.runtime.shards import Shards as Shards
 from karma_plugins.schemas import RESPONSES
 from karma_plugins.texts.identity import response_id as response_id
 
