@@ -143,7 +143,7 @@ def printable(line: str) -> str:
 
 
 def _acts(character: str) -> bool:
-    """Whether a terminal may act on a character instead of showing it; emoji need joiners, some scripts too."""
+    """Whether a terminal may act on a character instead of showing it; emoji and scripts need joiners."""
     return category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in JOINERS
 
 

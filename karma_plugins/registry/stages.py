@@ -130,10 +130,11 @@ class Stage:
     """One stage of the pipeline; `sectioned`: it has a section of its own in params.
 
     `module` is its domain; `section` the model of its section in params (null where the domain brings its
-    own: `own` is its name there), `reads` further sections; `kind` the kind of plugin that is its own, whose installed plugins stand
-    in its section of karma.lock.json; `choices` the plugins that the sections name; `locked` the keys of that
-    file that the stage depends on beside its core, as dvc.yaml spells them. `noted`: it may name several
-    plugins of one kind, which DVC can't spell as keys: stage `code` notes their entries for it.
+    own: `own` is its name there), `reads` further sections; `kind` the kind of plugin that is its own, whose
+    installed plugins stand in its section of karma.lock.json; `choices` the plugins that the sections name;
+    `locked` the keys of that file that the stage depends on beside its core, as dvc.yaml spells them.
+    `noted`: it may name several plugins of one kind, which DVC can't spell as keys: stage `code` notes their
+    entries for it.
     """
 
     name: str

@@ -25,7 +25,7 @@ GONE = object()
 
 @dataclass(frozen=True)
 class Case:
-    """`command` is a stage with its arguments, or begins with `karma`; `status` 1 is a stop, 2 wrong usage."""
+    """`command` is a stage with its arguments, or begins with `karma`; `status` 1: a stop, 2: wrong usage."""
 
     command: tuple[str, ...]
     says: str

@@ -10,7 +10,7 @@ CASES: list[Case] = [
     # --- the group
     usage("karma nope", "No such command 'nope'"), usage("karma kinshp", "Did you mean 'kinship'?"),
     usage("karma --nope", "No such option"), goes("karma --help", "Commands"), goes("karma --version", "karma"),
-    usage("karma kinship", "Missing argument"), 
+    usage("karma kinship", "Missing argument"),
     usage("karma import nope x --out y", "No importer 'nope'"), usage("karma export nope x", "No exporter 'nope'"),
     usage("karma import nectr x --out y", "Did you mean 'nectar'?"), usage("karma import trl x", "--out"),
     usage("karma export trl", "Missing argument"), usage("karma lineage", "Missing argument"),
@@ -46,7 +46,7 @@ CASES: list[Case] = [
     *(
         stops((*KINSHIP.split(), *words), says)
         for words, says in [
-            (["--metric", "nope"], "nope"), 
+            (["--metric", "nope"], "nope"),
             (["--metric", "answers"], "answers"),
             (["--competency", "x"], "NAME=VALUE"), (["--competency", "x="], "NAME=VALUE"),
             (["--competency", "x=nope"], "nope"), (["--model", "ada"], "NAME=VALUE"),
@@ -154,7 +154,7 @@ CASES: list[Case] = [
     *(
         stops(("karma", "study", "--forecast", "--pairs", "3", *words), says)
         for words, says in [
-            (["--pairing", "nope"], "nope"), (["--pairing", "kin:x"], "KEY=VALUE"), 
+            (["--pairing", "nope"], "nope"), (["--pairing", "kin:x"], "KEY=VALUE"),
             (["--pairing", "kin:radius=["], "YAML"), (["--pairing", "kin:radius=x"], "radius"),
             (["--pairing", "kin", "--pairing", "kin"], "twice"), (["--objective", "nope"], "nope"),
             (["--condition", "x"], "NAME=KEY=VALUE"), (["--condition", "x=y"], "NAME=KEY=VALUE"),

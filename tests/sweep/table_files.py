@@ -128,6 +128,7 @@ def _results() -> list[Case]:
         results("results", {"mmlu": {"acc,none": "x"}}),
         results("results", {"mmlu": {"acc,none": None}}),
         results("results", {"t": 5}),
+        results("configs", []),
     ]
     broken: list[Change] = [
         results("results", []),
@@ -136,7 +137,7 @@ def _results() -> list[Case]:
         holds(RESULT, {"t": 5}),
     ]
     beside: list[Change] = [
-        results("configs", []), results("configs", {"mmlu": 5}), results("config", "text"), results("config", []),
+         results("configs", {"mmlu": 5}), results("config", "text"), results("config", []),
         results("group_subtasks", []), results("group_subtasks", {"g": 5}), results("group_subtasks", {"g": [5]}),
         results("n-samples", {"mmlu": "x"}), results("n-samples", []), results("model_name", 5),
         results("model_name", []), results("higher_is_better", 5), results("versions", []), results("n-shot", []),

@@ -177,7 +177,7 @@ CASES: list[Case] = [
             ({"ada": {}}, "path"), ({"ada": {"path": 5}}, "path"), ({"ada": {"pth": "x"}}, "pth"),
             ({"ada": {"path": "x", "generator": 5}}, "generator"), ({"a.b": {"path": "x"}}, "a.b"),
             ({"a/b": {"path": "x"}}, "a/b"), ({"": {"path": "x"}}, "name ''"), ({"é": {"path": "x"}}, "é"),
-            
+
             ({"a" * 400: {"path": "models/ada"}}, "aaa"), ({None: {"path": "x"}}, "Quote"),
             ({True: {"path": "x"}}, "Quote"), ({"bob": {"path": "models/bob", "generator": "recorded"}}, "no model 'ada'"),
         ]

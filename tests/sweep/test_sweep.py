@@ -41,7 +41,7 @@ def test_case(case: Case, place: Path) -> None:
         pytest.skip(done.output.strip()[-200:])
     complaint = _complaint(case, done)
     assert not complaint, f"{complaint}\nexit {done.exit_code}\n{done.output[-3000:]}"
-    left = [path for path in place.rglob("*.partial")]
+    left = list(place.rglob("*.partial"))
     assert not left, left
 
 
