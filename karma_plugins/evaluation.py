@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from karma_plugins import generation, profiling
 from karma_plugins.contracts import Generator, Model, Profiler, Report
@@ -21,6 +20,8 @@ from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.registry import Bound, Juror
+from karma_plugins.runtime import statistics
+from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import RESPONSES
 from karma_plugins.texts import forms
 
@@ -38,8 +39,6 @@ MEASURES = {
 POINTS = pl.Schema(
     {"competency": pl.String, "measure": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
 )
-#: Bootstrap rounds drawn at once: bounds memory, changes no number.
-CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ def evaluate(
     generator: Bound[Generator],
     settings: EvaluateSection,
     *,
-    shards: generation.Shards | None = None,
+    shards: Shards | None = None,
     report: Report | None = None,
 ) -> Evaluation:
     """Compare `aligned` with `base` on the held-out rows of table `prompts` and on the profiler's tasks.
@@ -143,23 +142,6 @@ def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
             for (competency,), rows in sorted(found.group_by("competency"), key=lambda group: str(group[0]))
         },
     }
-
-
-def intervals(
-    values: NDArray[np.float64], *, rounds: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Means of the columns of `values` (prompts x measures) and their 95% percentile bootstrap over prompts.
-
-    The rounds draw whole rows, so that paired measures stay paired.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    means = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(CHUNK, rounds - done)) @ values / n
-        for done in range(0, rounds, CHUNK)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
-    return values.mean(axis=0), low, high
 
 
 def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
@@ -269,7 +251,7 @@ def _answers(
     prompts: pl.DataFrame,
     generator: Bound[Generator],
     settings: EvaluateSection,
-    shards: generation.Shards | None,
+    shards: Shards | None,
     report: Report | None,
 ) -> pl.DataFrame:
     """The model's answers under the name `label`; drawn under one name, so that both get the same noise."""
@@ -311,7 +293,7 @@ def _profile(
 
 def _measures(rows: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     values = rows.select(MEASURES.values()).to_numpy().astype(np.float64)
-    mean, low, high = intervals(values, rounds=settings.bootstrap, seed=settings.seed)
+    mean, low, high = statistics.bootstrap(values, rounds=settings.bootstrap, seed=settings.seed)
     found: dict[str, Any] = {"accuracy": {}}
     for i, measure in enumerate(MEASURES):
         outer, _, inner = measure.partition(".")
