@@ -38,7 +38,7 @@ def options_of(model: type[Options]) -> list[click.Parameter]:
 
 
 def given(model: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, as the model takes it: a list or mapping is written as JSON."""
+    """What was given, as the model takes it: a list or mapping is written as JSON or YAML."""
     chosen: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or value == ():
@@ -46,19 +46,19 @@ def given(model: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
         kind = model.model_fields[name].annotation
         structured = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
         if structured and not {str, Path} & {kind, *get_args(kind)}:
-            value = _structured(value, f"--{name.replace('_', '-')}")
+            value = _parsed(value, f"--{name.replace('_', '-')}")
         chosen[name] = value
     return chosen
 
 
-def _structured(text: str, flag: str) -> Any:
-    """A list or mapping, written as in params.yaml or as JSON."""
+def _parsed(text: str, option: str) -> Any:
+    """A list or mapping, of which JSON is one way to write it and YAML's flow style another."""
     from karma_plugins.params import yaml
 
     try:
         return yaml.parse(text)
     except yaml.YamlError as error:
-        raise ParamsError(f"{flag} {text[:100]}: not readable as YAML ({error}). Mend it.") from error
+        raise ParamsError(f"{option} {text[:80]}: not readable as JSON or YAML ({error}).") from error
 
 
 def _is_list_of_texts(kind: Any) -> bool:
