@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from karma_plugins.errors import KarmaError
-from karma_plugins.lineage.git import git, prefix
+from karma_plugins.lineage.git import git, leave_out, prefix
 from karma_plugins.tracking import names
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
@@ -68,6 +68,8 @@ class Store:
         place = address(root)
         artifacts = (root / "mlruns").as_uri() if place.startswith(tuple(DATABASE_ENGINES)) else None
         with self.lock:  # opening makes the database where there is none: two at once would break it
+            if place == f"sqlite:///{root.absolute() / 'mlflow.db'}":
+                leave_out(root, ("mlflow.db*", "mlruns/"))
             self.client = MlflowClient(tracking_uri=place)
             self.experiment = self._experiment(experiment, artifacts)
         self._models: dict[str, list[Known]] | None = None
