@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import chdir
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-from karma_plugins import __version__
 from karma_plugins.cli import pipeline_files, templates
 from karma_plugins.console import say
 from karma_plugins.errors import KarmaError
@@ -109,7 +109,7 @@ def _update(folder: Path, template: str | None) -> None:
     for file, reason in changes.left.items():
         click.secho(f"Left as it is: {folder / file} ({reason}).", fg="yellow", err=True)
     if not any((changes.new, changes.updated, changes.merged, changes.removed, changes.left)):
-        say(f"Up to date with template '{name}' of karma-plugins {__version__}.")
+        say(f"Up to date with template '{name}' of karma-plugins {version('karma-plugins')}.")
     else:
         say("Next: `git diff`, `karma lock`, `karma check`.")
     sys.exit(1 if changes.left else 0)
@@ -132,7 +132,7 @@ def _readme(wanted: Mapping[Path, str]) -> Path:
 
 def _note(folder: Path, template: str, wanted: Mapping[Path, str]) -> None:
     texts = {name.as_posix(): text for name, text in wanted.items()}
-    pipeline_files.record(folder, pipeline_files.Written(template, __version__, texts))
+    pipeline_files.record(folder, pipeline_files.Written(template, version("karma-plugins"), texts))
 
 
 def _lock(folder: Path) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import click
 
-from karma_plugins import __version__
 from karma_plugins.console import say
 from karma_plugins.contracts import KINDS
 from karma_plugins.errors import KarmaError, installed
@@ -98,7 +98,7 @@ def _files(name: str, package: str, kinds: Sequence[str]) -> dict[Path, str]:
     words = {
         "NAME": name,
         "PACKAGE": package,
-        "VERSION": __version__,
+        "VERSION": version("karma-plugins"),
         "KINDS": ", ".join(kind.replace("-", " ") for kind in kinds),
         "ENTRIES": "\n".join(f'{name}-{kind} = "{package}.{_module(kind)}"' for kind in kinds),
         "USES": "\n".join(f"    {USES[kind]}" for kind in kinds).replace("@NAME@", name),
