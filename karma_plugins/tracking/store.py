@@ -68,8 +68,8 @@ class Store:
         place = address(root)
         artifacts = (root / "mlruns").as_uri() if place.startswith(tuple(DATABASE_ENGINES)) else None
         with self.lock:  # opening makes the database where there is none: two at once would break it
-            if place == f"sqlite:///{root.absolute() / 'mlflow.db'}":
-                leave_out(root, ("mlflow.db*", "mlruns/"))
+            own = place == f"sqlite:///{root.absolute() / 'mlflow.db'}"
+            leave_out(root, (".karma/", "mlflow.db*", "mlruns/") if own else (".karma/",))
             self.client = MlflowClient(tracking_uri=place)
             self.experiment = self._experiment(experiment, artifacts)
         self._models: dict[str, list[Known]] | None = None
