@@ -17,8 +17,8 @@ def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list
     """Stage runs of these states that are missing or hold other hashes, and models of other weights.
 
     A run that is missing is a difference where MLflow was told of the stage once, or of its whole pipeline,
-    or where no stage of a project's own pipeline has a run of this state. Stages that it was never told of are
-    named apart; among them are those that never say anything by themselves.
+    or where no stage of a project's own pipeline has a run of this state. Stages that it was never told of
+    are named apart; among them are those that never say anything by themselves.
     """
     graph = history.graph(store)
     known = {run.name for run in graph.runs} | deleted(store)
