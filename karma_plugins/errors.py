@@ -17,6 +17,7 @@ EXTRAS: Mapping[str, str] = {
     "accelerate": "train", "datasets": "train", "peft": "train", "trl": "train",
     "langdetect": "profile", "lm_eval": "profile", "nltk": "profile",
     "tensordict": "ppo", "torchrl": "ppo",
+    "ray": "ray",
 }  # fmt: skip
 
 
@@ -54,6 +55,10 @@ class TrainingError(KarmaError):
 
 class RequestError(KarmaError):
     """A server or hub can't be reached, refuses, or a limit on requests, tokens or money is met."""
+
+
+class RunnerError(KarmaError):
+    """A worker died over a piece of work, differs from the process that hands it out, or can't be reached."""
 
 
 class NotInstalledError(KarmaError):
@@ -94,9 +99,9 @@ def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None
         return None
     if not installed(package):
         return needs(package, who)
-    said = " ".join(str(error).partition(" (")[0].split())
+    first_line = " ".join(str(error).partition(" (")[0].split())
     return NotInstalledError(
-        f"{who or 'This'} needs another version of {package} ({said}): {install(package)}"
+        f"{who or 'This'} needs another version of {package} ({first_line}): {install(package)}"
     )
 
 

@@ -34,7 +34,7 @@ def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> 
     with running("evaluate", settings, used, inputs=inputs, outs=[metrics, plot]) as run:
         result = evaluation.evaluate(
             before, after, tables.read(prompts, schemas.PROMPTS), jury,
-            profiler, measured.tasks, generator, settings, shards=kept("generate"), report=run.progress,
+            profiler, measured.tasks, generator, settings, shards=kept("evaluate", used), report=run.progress,
         )  # fmt: skip
         tables.write_json(result.metrics, metrics)
         tables.write_csv(result.points, plot)

@@ -58,6 +58,7 @@ def check(registry: Registry) -> Findings:
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
+    _runner(document, registry, findings)
     _locked(pipeline, findings)
     reachable.tracking(findings)
     reachable.endpoints(findings.endpoints, findings)
@@ -69,7 +70,7 @@ def check(registry: Registry) -> Findings:
 def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
     """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
     own = {stage.name for stage in STAGES.values() if stage.sectioned}
-    known = {*own, "models", "tracking", "import"}
+    known = {*own, "models", "tracking", "import", "runner"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
@@ -276,6 +277,15 @@ def _plugins(
         if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
             findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
+
+
+def _runner(document: Mapping[str, Any], registry: Registry, findings: Findings) -> None:
+    """What computes the pieces of work; the variable KARMA_RUNNER is the stages' own."""
+    section = _section("runner", params.RunnerSection, document, findings)
+    if section is not None:
+        runner = findings.attempt(selection.runner, section, registry)
+        if runner is not None:
+            findings.attempt(runner.check_installed)
 
 
 def _asked_models(used: Iterable[Bound[Any]], made: set[Path], findings: Findings) -> None:

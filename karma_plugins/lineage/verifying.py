@@ -14,7 +14,7 @@ from karma_plugins.lineage.listings import cache_of
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-Kind = Literal["changed", "missing", "added", "code", "mlflow"]
+Kind = Literal["changed", "missing", "added", "uncached", "code", "mlflow"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +72,8 @@ def verify(folder: Path, own: str | None = None) -> Verified:
         for stage in ours:
             for data in (*(() if stage.frozen else stage.deps), *stage.outs):
                 try:
-                    verified.differences += _of_data(repo, stage, data, seen)
+                    own = list(_of_data(repo, stage, data, seen))
+                    verified.differences += own or _of_cache(repo, data)
                 except (DvcException, OSError, ImportError, LineageError) as error:
                     verified.unknown.append(f"{data}: {' '.join(str(error).split())[:200]}")
             if getattr(stage, "cmd_changed", False):
@@ -153,6 +154,14 @@ def _of_bytes(repo: Repo, data: Any) -> Iterator[Difference]:
     files = dict(_files(repo, here, claim.name))
     for name in sorted(claimed.keys() | files.keys()):
         yield from _of_file(f"{where}/{name}", files.get(name), claimed.get(name))
+
+
+def _of_cache(repo: Repo, data: Any) -> Iterator[Difference]:
+    """An out that lies in the workspace as it is claimed, and whose bytes DVC keeps nowhere else."""
+    if not getattr(data, "use_cache", False) or not data.hash_info or not data.changed_cache():
+        return
+    where = Path(data.fs_path).relative_to(repo.root_dir).as_posix() if data.is_in_repo else str(data)
+    yield Difference(where, "uncached", "DVC's cache lacks it; `dvc fetch` or `dvc commit` it")
 
 
 def _of_file(where: str, found: str | None, claimed: str | None) -> Iterator[Difference]:

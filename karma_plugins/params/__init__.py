@@ -316,6 +316,18 @@ class TrackingSection(Section):
     system_metrics: bool = False
 
 
+class RunnerSection(Section):
+    """Section `runner`: where pieces of work are computed; no stage depends on it, so changing it re-runs
+    nothing.
+    """
+
+    runner: str = Field("local", description="plugin that computes the pieces; KARMA_RUNNER names another")
+    runners: PluginOptions = Field(default_factory=dict, description="options of runners, by name")
+    allow_different: tuple[Literal["code", "libraries", "device"], ...] = Field(
+        (), description="in what workers may differ from the stage's own process; the run records it"
+    )
+
+
 def load(section: str, model: type[M], path: Path = PARAMS) -> M:
     """Read one section of params.yaml.
 

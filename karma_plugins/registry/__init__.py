@@ -5,7 +5,7 @@ the nearest.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -57,6 +57,10 @@ class Bound(Generic[P]):
     def files(self) -> list[Path]:
         """The files and folders whose bytes decide what the plugin does with these options."""
         return [] if self.plugin.reads is None else list(self.plugin.reads(self.options))
+
+    def __reduce__(self) -> tuple[Callable[..., Bound[Any]], tuple[Any, ...]]:
+        """Pickled by name: another process takes the plugin from its own registry."""
+        return registered, (kind_name(type(self.plugin)), self.plugin.name, self.name, self.options)
 
     def check_installed(self) -> None:
         """Raise NotInstalledError where a package is absent that the plugin needs."""
@@ -112,16 +116,19 @@ class Registry:
         is the key in params that names it.
         """
         label = kind_name(kind)
-        found = self.plugins.get((label, name))
-        if found is None:
-            raise PluginError(self._unknown(label, name, where))
-        plugin, origin = found
+        plugin, origin = self.known(label, name, where=where)
         checked = validate(
             plugin.options,
             dict(options or {}),
             where=f"{where}, options of {_singular(label)} '{name}' ({origin})",
         )
         return Bound(alias or name, cast(P, plugin), checked, origin)
+
+    def known(self, kind: str, name: str, *, where: str) -> tuple[Plugin, Origin]:
+        """The plugin of that name, and where it comes from; PluginError for an unknown or broken one."""
+        if (kind, name) not in self.plugins:
+            raise PluginError(self._unknown(kind, name, where))
+        return self.plugins[kind, name]
 
     def refuse_unknown(self, kind: type[Plugin], name: str, *, where: str) -> None:
         """Raise PluginError for a name that is neither registered nor that of a broken plugin."""
@@ -150,6 +157,17 @@ class Registry:
                 f". It may be in a plugin that could not be loaded: {'; '.join(b.message for b in nameless)}"
             )
         return f"{text} (see 'karma plugins')."
+
+
+def registered(kind: str, name: str, alias: str, options: Options) -> Bound[Any]:
+    """A plugin of this process's own registry under options that another process checked.
+
+    Raises PluginError where there is none of that name here.
+    """
+    from karma_plugins.registry.manager import shared
+
+    plugin, origin = shared().known(kind, name, where="a piece of work")
+    return Bound(alias, plugin, options, origin)
 
 
 def absent(plugin: Plugin) -> str | None:

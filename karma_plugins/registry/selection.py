@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from karma_plugins import params
-from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler
+from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler, Runner
 from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, Juror, Registry, stages
 from karma_plugins.registry.stages import STAGES, Choice
@@ -82,6 +82,11 @@ def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pair
 def objective(section: params.TrainSection, registry: Registry) -> Bound[Objective]:
     """The objective of section `train`."""
     return cast("Bound[Objective]", bind(stages.objective(section), registry))
+
+
+def runner(section: params.RunnerSection, registry: Registry) -> Bound[Runner]:
+    """The runner of section `runner`."""
+    return cast("Bound[Runner]", bind(stages.runner(section), registry))
 
 
 def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:

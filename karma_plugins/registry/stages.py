@@ -14,7 +14,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from karma_plugins import params
-from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Plugin, Profiler
+from karma_plugins.contracts import (
+    Generator,
+    Judge,
+    KinshipMetric,
+    Objective,
+    Pairing,
+    Plugin,
+    Profiler,
+    Runner,
+)
 
 #: Checked sections of params by name; `models` is a mapping of its own.
 Sections = Mapping[str, Any]
@@ -58,6 +67,11 @@ def pairing(section: params.CurriculumSection) -> Choice:
 def objective(section: params.TrainSection) -> Choice:
     """The objective of section `train`."""
     return _one(Objective, section.objective, section.objectives, "train.objective")
+
+
+def runner(section: params.RunnerSection) -> Choice:
+    """The runner of section `runner`."""
+    return _one(Runner, section.runner, section.runners, "runner.runner")
 
 
 def metrics(section: params.KinshipSection) -> list[Choice]:
@@ -127,7 +141,8 @@ class Stage:
     own), `reads` further sections; `kind` the kind of plugin that is its own, whose installed plugins stand
     in its section of karma.lock.json; `choices` the plugins that the sections name; `locked` the keys of that
     file that the stage depends on beside its core, as dvc.yaml spells them. `noted`: it may name several
-    plugins of one kind, which DVC can't spell as keys: stage `code` notes their entries for it.
+    plugins of one kind, which DVC can't spell as keys: stage `code` notes their entries for it. `shared`: its
+    work is cut in pieces, which the runner of section `runner` has computed.
     """
 
     name: str
@@ -139,6 +154,7 @@ class Stage:
     sectioned: bool = True
     locked: tuple[str, ...] = ()
     noted: bool = False
+    shared: bool = False
 
     @property
     def note(self) -> str:
@@ -166,7 +182,7 @@ _ROWS = (
     Stage(
         "profile", "karma_plugins.profiling", params.ProfileSection, kind="profilers",
         choices=lambda sections: [profiler(sections["profile"])],
-        locked=("profile.${profile.profiler}",),
+        locked=("profile.${profile.profiler}",), shared=True,
     ),
     Stage(
         "kinship", "karma_plugins.kinship", params.KinshipSection, ("models",), "kinship_metrics",
@@ -176,12 +192,12 @@ _ROWS = (
     Stage(
         "generate", "karma_plugins.generation", params.GenerateSection, ("models",), "generators",
         choices=_generators,
-        locked=("generate.${item.generator}",),
+        locked=("generate.${item.generator}",), shared=True,
     ),
     Stage(
         "judge", "karma_plugins.judging.hearing", params.JudgeSection, ("models",), "judges",
         choices=lambda sections: judges(sections["judge"].judges, "judge.judges"),
-        locked=("judge.${item.plugin}",),
+        locked=("judge.${item.plugin}",), shared=True,
     ),
     Stage("jury", "karma_plugins.judging.deciding", params.JurySection, ("models", "judge")),
     Stage(
@@ -197,7 +213,7 @@ _ROWS = (
     Stage(
         "evaluate", "karma_plugins.evaluation", params.EvaluateSection, ("profile",),
         choices=_evaluation,
-        noted=True,
+        noted=True, shared=True,
     ),
 )  # fmt: skip
 #: The stages by name, in the order of the pipeline.

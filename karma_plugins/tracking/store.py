@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from karma_plugins.lineage.git import git, leave_out, prefix
 from karma_plugins.tracking import names
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
+from karma_plugins.tracking.transactions import together
 
 #: What can go wrong with MLflow that is no mistake of ours: the record then waits.
 REFUSALS = (MlflowException, RequestException, SQLAlchemyError, OSError)
@@ -104,6 +105,15 @@ class Store:
                 f"{known[0]}` brings it back, MLFLOW_EXPERIMENT_NAME names another."
             )
         return str(known[0])
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives; all that it has MLflow write is there then, or none (not in the registry)."""
+
+        def forget() -> None:
+            self._models = None
+
+        with self.lock:  # before the database's own: those who wait for this one must not hold that
+            return together(self.client, work, forget)
 
     # --- runs ---------------------------------------------------------------------------------------------
 
