@@ -18,10 +18,11 @@ from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, kind_name, lock, manager, selection
 from karma_plugins.registry.digests import stage_digest
 from karma_plugins.registry.stages import STAGES
-from karma_plugins.runtime import processes
 from karma_plugins.runtime.pieces import Witness
-from karma_plugins.runtime.processes import device
+from karma_plugins.runtime.processes import device, is_first
 from karma_plugins.runtime.shards import ShardCache, karma_folder
+
+__all__ = ["OURS", "facts", "is_first", "karma_folder", "kept", "running", "watched"]
 
 #: What our own pipeline has that others have not, for lineage and tracking, which serve any pipeline.
 OURS: Final = lineage.Settings(
@@ -57,7 +58,7 @@ def running(
     `entry` is what section `models` says of `item`, where the stage goes by it. Of several processes
     (`torchrun`) the first does both. Raises LockError where the installed code differs from karma.lock.json.
     """
-    if not processes.is_first():
+    if not is_first():
         yield tracking.StageRun()
         return
     used = list(used)

@@ -46,7 +46,10 @@ from karma_plugins.contracts import (
     Request,
     Runner,
     Tables,
+    TrainingJob,
+    TrainingSettings,
     Verdict,
+    Weights,
 )
 from karma_plugins.errors import KarmaError, RunnerError
 from karma_plugins.params import validate
@@ -378,14 +381,41 @@ class PairingContract(PluginContract):
         assert self.paired(self.candidates().clear()).height == 0
 
 
+def pairs_of(count: int) -> pl.DataFrame:
+    """Table `pairs` with so many rows in curriculum order, for tests of objectives and exporters."""
+    rows = [
+        {
+            "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
+            "chosen": [{"role": "assistant", "content": f"good {i}"}],
+            "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
+            "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
+            "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
+            "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
+            "kinship": None, "complexity": 0.5, "difficulty": i / count,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=schemas.PAIRS.columns)
+
+
 class ObjectiveContract(PluginContract):
-    """What the train stage relies on; override `job` with a small one in a temporary folder."""
+    """What the train stage relies on; override `start` with a tiny model, or `job` for more than one step."""
 
     plugin: ClassVar[Objective]
 
-    def job(self, folder: Path) -> Any:
-        """A `TrainingJob` on a tiny model whose output lies in `folder`."""
-        raise TypeError("override job() in your subclass of ObjectiveContract")
+    def start(self, folder: Path) -> Path:
+        """A folder of weights to train, made in `folder`."""
+        raise TypeError("override start() or job() in your subclass of ObjectiveContract")
+
+    def job(self, folder: Path) -> TrainingJob:
+        """One step on four pairs, whose output lies in `folder`."""
+        start = Weights(folder=str(self.start(folder)))
+        pairs = pairs_of(4)
+        return TrainingJob(
+            start=start, reference=start, base=start, pairs=pairs, all_pairs=pairs, steps=1,
+            output=folder / "out", checkpoints=folder / "checkpoints", shared=folder / "shared",
+            settings=TrainingSettings(batch_size=4, bf16=False), report=lambda metrics, step: None,
+        )  # fmt: skip
 
     def test_writes_safe_weights(self, tmp_path: Path) -> None:
         """The output is a folder of safetensors, without pickles."""
@@ -576,19 +606,7 @@ class ExporterContract(PluginContract):
 
     def tables(self) -> Tables:
         """Three pairs in curriculum order."""
-        rows = [
-            {
-                "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
-                "chosen": [{"role": "assistant", "content": f"good {i}"}],
-                "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
-                "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
-                "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
-                "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
-                "kinship": None, "complexity": 0.5, "difficulty": i / 3,
-            }
-            for i in range(3)
-        ]  # fmt: skip
-        return Tables({"pairs": pl.DataFrame(rows, schema=schemas.PAIRS.columns)}.__getitem__)
+        return Tables({"pairs": pairs_of(3)}.__getitem__)
 
     def written(self, out: Path) -> dict[str, bytes]:
         """What the exporter writes, by path."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "kinship": "Measure how alike some models are, without a pipeline.",
     "lineage": "Show what a model or dataset was made from, and what was made from it.",
     "lock": "Accept the installed plugin code: rewrite karma.lock.json.",
+    "new-plugin": "Write a distribution of one's own with a working, tested plugin.",
     "plugins": "List the installed plugins.",
     "study": "Compare pairings and objectives over seeds, with intervals and paired tests.",
     "sync": "Complete MLflow from dvc.lock and deliver what waits on disk.",
@@ -40,7 +41,7 @@ class Commands(GuardedGroup):
         """The command of that name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name
+        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
         command: click.Command = import_module(f"karma_plugins.cli.{module}").command
         return command
 

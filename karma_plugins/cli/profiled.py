@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from karma_plugins.cli.plugin_names import completing
 from karma_plugins.errors import EmptyResultError, ParamsError
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ def options(command: F) -> F:
     for option in reversed(
         (
             click.argument("files", type=Path, nargs=-1, required=True, metavar="FILE..."),
-            click.option("--metric", "metrics", multiple=True, help="A kinship metric; repeat for more."),
+            click.option(
+                "--metric",
+                "metrics",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completing("kinship_metrics"),
+                help="A kinship metric; repeat for more.",
+            ),
             click.option(
                 "--option",
                 "settings",

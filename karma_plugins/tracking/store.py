@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from karma_plugins.errors import KarmaError
-from karma_plugins.lineage.git import git, prefix
+from karma_plugins.lineage.git import git, leave_out, prefix
 from karma_plugins.tracking import names
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
@@ -76,6 +76,8 @@ class Store:
         with self.lock:  # opening makes the database where there is none: two at once would break it
             if database and not database.exists():
                 make(database)
+            own = place == f"sqlite:///{root.absolute() / 'mlflow.db'}"
+            leave_out(root, (".karma/", "mlflow.db*", "mlruns/") if own else (".karma/",))
             self.client = MlflowClient(tracking_uri=place)
             self.experiment = self._experiment(experiment, artifacts)
         self._models: dict[str, list[Known]] | None = None

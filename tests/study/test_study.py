@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -248,7 +249,11 @@ def test_a_study_runs_goes_on_and_tries_failures_again(repository_of_a_moment, m
     assert "| kin - random | +0.050" in (root / "study" / "study.md").read_text()
     assert (root / "study" / "study.png").stat().st_size > 0
     last = (root.parent / "ran").read_text()
-    assert CliRunner().invoke(command, words).exit_code == 0
+    told = json.loads(CliRunner().invoke(command, [*words, "--json"]).stdout)
+    assert (told["experiments"], told["done"], told["minutes"]) == (4, 4, None)
+    assert len(told["runs"]) == table.height * len(set(pl.read_csv(root / "study/runs.csv")["competency"]))
+    assert told["comparisons"]
+    assert json.loads(CliRunner().invoke(command, [*words, "--forecast", "--json"]).stdout)["done"] == 4
     assert (root.parent / "ran").read_text() == last
 
 
