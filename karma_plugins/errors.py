@@ -17,6 +17,7 @@ EXTRAS: Mapping[str, str] = {
     "accelerate": "train", "datasets": "train", "peft": "train", "trl": "train",
     "langdetect": "profile", "lm_eval": "profile", "nltk": "profile",
     "tensordict": "ppo", "torchrl": "ppo",
+    "vl_convert": "report",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ OURS: Final = lineage.Settings(
 @contextmanager
 def running(
     stage: str,
-    settings: BaseModel,
+    settings: BaseModel | None = None,
     used: Iterable[Bound[Any]] = (),
     *,
     inputs: Sequence[Path],
@@ -56,7 +56,7 @@ def running(
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()
-    told: dict[str, Any] = {stage: settings.model_dump(mode="json")}
+    told: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
     told |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
         told["models"] = {item: entry.model_dump(mode="json")}
@@ -75,6 +75,11 @@ def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
             f"would run nothing again. Name it, or the folder of all that it reads, in "
             f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
         )
+
+
+def hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """The hashes of files as dvc.lock holds them, by the files' names."""
+    return {path.name: lineage.file_hash(path) for path in sorted(paths)}
 
 
 def kept(stage: str) -> ShardCache:

@@ -21,6 +21,8 @@ COMMANDS = {
     "lineage": "Show what a model or dataset was made from, and what was made from it.",
     "lock": "Accept the installed plugin code: rewrite karma.lock.json.",
     "plugins": "List the installed plugins.",
+    "report": "Write how a run ended on one page that needs no network.",
+    "show": "Print pairs, answers or verdicts, filtered.",
     "study": "Compare pairings and objectives over seeds, with intervals and paired tests.",
     "sync": "Complete MLflow from dvc.lock and deliver what waits on disk.",
     "verify": "Compare what MLflow and dvc.lock claim with the bytes on disk.",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def command(
     in MLflow.
     """
     from karma_plugins import params
+    from karma_plugins.runtime.progress import progress
     from karma_plugins.study import experiments
 
     chosen = params.load("train", params.TrainSection)
@@ -168,7 +170,7 @@ def command(
         experiments.Experiment(name, (*arm.params(seed), *setting.params, *common))
         for (arm, setting, seed), name in planned.items()
     ]
-    commits = experiments.run(here, wanted, workers=workers, label="study")
+    commits = experiments.run(here, wanted, workers=workers, progress=partial(progress, "study"))
     _conclude(here, {run: commits[name] for run, name in planned.items()}, budget, common, out)
 
 

@@ -45,7 +45,7 @@ def files(template: str) -> dict[Path, Path]:
 
 def gitignore(template: str) -> str:
     """What git must not carry of a pipeline: one static list, so that DVC adds none beside an out."""
-    names = ["/data/", "/metrics/", "/plots/", "/.karma/", "/mlflow.db*", "/mlruns/", "__pycache__/"]
+    names = ["/data/", "/plots/", "/.karma/", "/mlflow.db*", "/mlruns/", "__pycache__/"]
     return "\n".join([*names, *(["/imported/"] if template == "recorded" else [])]) + "\n"
 
 
