@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 @click.option("--rev", metavar="REV", help="As a commit has them [default: the workspace].")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 def command(what: str, rev: str | None, limit: int | None, as_json: bool, **filters: Any) -> None:
-    """Show WHAT: pairs, the pool's answers, held-out answers side by side (those that got worse first), verdicts.
+    """Show WHAT: pairs, the pool's answers, held-out answers of both models, or verdicts.
 
-    On a terminal a pager shows them; elsewhere they are printed.
+    Held-out answers that got worse come first. On a terminal a pager shows them; elsewhere they are printed.
     """
     from karma_plugins.study.reporting import collect, showing
 
@@ -76,5 +76,5 @@ def _number(value: Any) -> str:
 
 
 def _harmless(text: str) -> str:
-    """What a terminal can't take for an order: control characters, also those that turn the direction, escaped."""
+    """The text with control characters, and those that turn its direction, escaped."""
     return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)

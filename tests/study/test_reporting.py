@@ -46,8 +46,8 @@ def write_run(folder: Path, pairs: int = 3) -> Path:
     tables.write(
         frame(
             [
-                {"prompt_id": f"p{i}", "messages": message("user", EVIL), "competency": "sums", "reference": "1",
-                 "constraints": None, "split": "heldout"}
+                {"prompt_id": f"p{i}", "messages": message("user", EVIL), "competency": "sums",
+                 "reference": "1", "constraints": None, "split": "heldout"}
                 for i in range(2)
             ],
             schema=PROMPTS.columns,
@@ -106,7 +106,9 @@ def write_run(folder: Path, pairs: int = 3) -> Path:
             "asked": 2, "counted": 2, "left_out": 0, "unrewarded": {"base": 0, "aligned": 0},
         },
         "benchmarks": {
-            "sums": {"base": 0.88, "aligned": 0.813, "items": 150, "difference": interval(-0.067, -0.12, -0.01)},
+            "sums": {
+                "base": 0.88, "aligned": 0.813, "items": 150, "difference": interval(-0.067, -0.12, -0.01),
+            },
         },
     }  # fmt: skip
     tables.write_json(evaluation, folder / "metrics/evaluate.json")
@@ -162,8 +164,8 @@ def test_the_first_screen_answers_six_questions(run: reporting.Run) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "mean", "word"),
     [
-        (-0.2, -0.1, -0.15, findings.WORSE), (-0.2, 0.1, -0.05, findings.FELL), (0.1, 0.2, 0.15, findings.BETTER),
-        (-0.1, 0.2, 0.05, findings.ROSE), (0.0, 0.0, 0.0, findings.SAME), (None, None, -0.1, findings.FELL),
+        (-0.2, -0.1, -0.15, findings.WORSE), (-0.2, 0.1, -0.05, findings.FELL),
+        (0.1, 0.2, 0.15, findings.BETTER), (-0.1, 0.2, 0.05, findings.ROSE), (0.0, 0.0, 0.0, findings.SAME), (None, None, -0.1, findings.FELL),
     ],
 )  # fmt: skip
 def test_a_change_is_certain_only_where_its_interval_leaves_out_zero(
@@ -238,3 +240,38 @@ def test_the_command_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.exit_code == 0, done.output
     assert "Written: out/page.html" in done.output
     assert (tmp_path / "out/page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_show_prints_what_passes_the_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_run(tmp_path))
+
+    def shown(*arguments: str) -> list[dict[str, object]]:
+        done = CliRunner().invoke(karma, ["show", *arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert [row["order"] for row in shown("pairs", "--margin", "0.5", "1", "--model", NAME)] == [0, 1, 2]
+    assert shown("pairs", "--kinship", "0.5", "1") == []
+    assert [row["change"] for row in shown("heldout")] == [-1.0, 0.0]
+    (failed,) = shown("verdicts", "--status", "failed")
+    assert failed["reason"] == EVIL
+    assert [row["prompt_id"] for row in shown("pairs", "--prompt", "p1")] == ["p1"]
+
+
+def test_show_stops_at_a_filter_that_rows_do_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_run(tmp_path))
+    done = CliRunner().invoke(karma, ["show", "heldout", "--margin", "0", "1"])
+    assert done.exit_code == 1
+    assert "has no margin" in done.output
+
+
+def test_show_prints_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_run(tmp_path))
+    answers = tables.read(Path("data/heldout.parquet"), HELDOUT).with_columns(base=pl.lit("\x1b[2Ja\u202eb"))
+    tables.write(answers, "data/heldout.parquet", HELDOUT)
+    done = CliRunner().invoke(karma, ["show", "heldout"])
+    assert "\\x1b[2Ja\\u202eb" in done.output
+    assert "\x1b" not in done.output
+    assert "\u202e" not in done.output
