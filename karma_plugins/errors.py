@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, str] = {
     "langdetect": "profile", "lm_eval": "profile", "nltk": "profile",
     "tensordict": "ppo", "torchrl": "ppo",
     "ray": "ray",
+    "vl_convert": "report",
 }  # fmt: skip
 
 

@@ -146,6 +146,14 @@ PAIRS = _schema(
     chosen_likelihood=FLOAT, rejected_likelihood=FLOAT, difficulty=FLOAT,
 )  # fmt: skip
 
+#: What both models of the evaluation answered to the held-out prompts, side by side: text and reward of each
+#: (null where there was no answer, or no verdict); counted: the figures rest on this prompt.
+HELDOUT = _schema(
+    "heldout", "prompt_id sample", "base aligned base_reward aligned_reward",
+    prompt_id=STRING, sample=INT, competency=STRING, base=STRING, aligned=STRING, base_reward=FLOAT,
+    aligned_reward=FLOAT, counted=BOOL,
+)  # fmt: skip
+
 #: Runs of a study: accuracy of base and aligned model, their difference and the win rate, over all held-out
 #: prompts (competency `all`) and those of each; a pairing with options of its own reads `kin:prefer=chance`;
 #: condition is empty where a study has one, zoo (the zoo's seed) null where params name it.

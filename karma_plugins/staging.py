@@ -22,7 +22,7 @@ from karma_plugins.runtime.pieces import Witness
 from karma_plugins.runtime.processes import device, is_first
 from karma_plugins.runtime.shards import ShardCache, karma_folder
 
-__all__ = ["OURS", "facts", "is_first", "karma_folder", "kept", "running", "watched"]
+__all__ = ["OURS", "facts", "hashes", "is_first", "karma_folder", "kept", "running", "watched"]
 
 #: What our own pipeline has that others have not, for lineage and tracking, which serve any pipeline.
 OURS: Final = lineage.Settings(
@@ -45,7 +45,7 @@ COMPUTING: Final = ("numpy", "polars", "torch", "transformers", "tokenizers", "p
 @contextmanager
 def running(
     stage: str,
-    settings: BaseModel,
+    settings: BaseModel | None = None,
     used: Iterable[Bound[Any]] = (),
     *,
     inputs: Sequence[Path],
@@ -67,7 +67,7 @@ def running(
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()
-    told: dict[str, Any] = {stage: settings.model_dump(mode="json")}
+    told: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
     if STAGES[stage].shared:
         section, runner = _runner()
         told["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
@@ -90,6 +90,11 @@ def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
             f"would run nothing again. Name it, or the folder of all that it reads, in "
             f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
         )
+
+
+def hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """The hashes of files as dvc.lock holds them, by the files' names."""
+    return {path.name: lineage.file_hash(path) for path in sorted(paths)}
 
 
 def kept(stage: str, used: Iterable[Bound[Any]]) -> ShardCache:

@@ -24,6 +24,8 @@ COMMANDS = {
     "lock": "Accept the installed plugin code: rewrite karma.lock.json.",
     "new-plugin": "Write a distribution of one's own with a working, tested plugin.",
     "plugins": "List the installed plugins.",
+    "report": "Write how a run ended on one page that needs no network.",
+    "show": "Print pairs, answers or verdicts, filtered.",
     "study": "Compare pairings and objectives over seeds, with intervals and paired tests.",
     "sync": "Complete MLflow from dvc.lock and deliver what waits on disk.",
     "verify": "Compare what MLflow and dvc.lock claim with the bytes on disk.",

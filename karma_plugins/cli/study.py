@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,7 @@ def command(
     in MLflow.
     """
     from karma_plugins import params
+    from karma_plugins.runtime.progress import progress
     from karma_plugins.study import experiments
 
     chosen = params.load("train", params.TrainSection)
@@ -187,7 +189,7 @@ def command(
         experiments.Experiment(name, (*arm.params(seed), *setting.params, *common))
         for (arm, setting, seed), name in planned.items()
     ]
-    commits = experiments.run(here, wanted, workers=workers, label="study")
+    commits = experiments.run(here, wanted, workers=workers, progress=partial(progress, "study"))
     runs, text, files = _conclude(here, {r: commits[n] for r, n in planned.items()}, budget, common, out)
     if as_json:
         say(json.dumps({**expected, "files": [str(file) for file in files], **_results(runs)}, indent=1))

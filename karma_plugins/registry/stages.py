@@ -222,6 +222,7 @@ _ROWS = (
         choices=_evaluation,
         noted=True, shared=True,
     ),
+    Stage("report", "karma_plugins.study.reporting", sectioned=False),
 )  # fmt: skip
 #: The stages by name, in the order of the pipeline.
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _ROWS}

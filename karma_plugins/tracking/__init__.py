@@ -52,6 +52,9 @@ class StageRun:
     def figure(self, name: str, draw: Callable[..., Figure], *data: Any) -> None:
         """The picture that `draw(*data)` makes, as `pictures/<name>.png`; drawn only where it is kept."""
 
+    def page(self, name: str, write: Callable[..., str], *data: Any) -> None:
+        """The text that `write(*data)` makes, as artifact `name`; written only where it is kept."""
+
     def model(
         self,
         path: Path,
@@ -101,6 +104,11 @@ class TrackedRun(StageRun):
         pictures.mkdir(parents=True, exist_ok=True)
         picture = pictures / f"{name}.png"
         draw(*data).savefig(picture, format="png", bbox_inches="tight", metadata={"Software": None})
+
+    def page(self, name: str, write: Callable[..., str], *data: Any) -> None:  # noqa: D102
+        place = self._folder / "artifacts" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(write(*data), encoding="utf-8")
 
     def model(  # noqa: D102
         self,
