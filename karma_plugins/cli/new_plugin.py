@@ -29,6 +29,7 @@ USES: Final[Mapping[str, str]] = {
     "objective": "dvc exp run -S train.objective=@NAME@",
     "importer": "karma import @NAME@ FILE --out imported",
     "exporter": "karma export @NAME@ OUT",
+    "runner": "KARMA_RUNNER=@NAME@ dvc repro",
 }
 
 
