@@ -35,13 +35,15 @@ Report: TypeAlias = Callable[[Mapping[str, float], int], None]
 UNREPEATED = "unrepeated"
 #: A share of a whole.
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+#: What every generator of random numbers takes.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Status: TypeAlias = Literal["ok", "tie", "skipped", "failed"]
 
 
 class Options(BaseModel):
     """Base of every plugin's options: unknown keys are refused, values are checked, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 # --- what lies at a model's path ----------------------------------------------------------------------------
@@ -315,7 +317,7 @@ class TrainingSettings(Options):
     checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
     bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
     lora: LoraSettings | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, slots=True)

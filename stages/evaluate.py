@@ -27,7 +27,7 @@ def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> 
     generator = selection.generator(
         settings.generator, settings.sampling, registry, where="evaluate.generator"
     )
-    before = models.load("base", base)
+    before = models.load("base", base, where="--base (train.base)")
     after = models.aligned(before, aligned)
     used = [profiler, generator, *(j.judge for j in jury)]
     inputs = [prompts, before.path, after.path, *profiler.files]

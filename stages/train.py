@@ -25,7 +25,7 @@ def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> No
     settings = params.load("train", params.TrainSection)
     objective = selection.objective(settings, manager.load())
     jurors = selection.rewarding(settings, manager.load())
-    base = models.load("base", settings.base)
+    base = models.load("base", settings.base, where="params.yaml, train.base")
     used = [objective, *(juror.judge for juror in jurors)]
     inputs = [pairs, base.path, *([prompts] if jurors else [])]
     with running("train", settings, used, inputs=inputs, outs=[out, metrics, plot]) as run:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -221,8 +222,11 @@ def _models(
     if not isinstance(document.get("models"), Mapping) or not document["models"]:
         findings.attempt(params.load_models)
         return pool, bound
+    findings.attempt(params.check_keys, document, "models")
     for name, value in document["models"].items():
-        findings.attempt(params.check_model_name, str(name))
+        if not isinstance(name, str):  # said, and DVC ignores it
+            continue
+        findings.attempt(params.check_model_name, name)
         entry = _checked(params.ModelSection, value, f"params.yaml, models.{name}", findings)
         if entry is None:
             continue
@@ -252,6 +256,9 @@ def _plugins(
 ) -> dict[str, list[Bound[Any]]]:
     """What each section names, as far as it can be used; what asks the models is looked at with them."""
     _section("tracking", params.TrackingSection, document, findings)
+    for stage in STAGES.values():
+        if stage.own is not None:
+            _section(stage.name, getattr(import_module(stage.module), stage.own), document, findings)
     sections: dict[str, Any] = {}
     for stage in STAGES.values():
         if stage.section is not None and stage.name != "prompts":

@@ -7,8 +7,10 @@ from importlib import import_module
 
 import click
 
-from karma_plugins.console import GuardedGroup
+from karma_plugins.console import GuardedGroup, interruptible
 from karma_plugins.errors import did_you_mean
+
+interruptible()
 
 #: Commands and their one-line help, so that `karma --help` imports none of them.
 COMMANDS = {

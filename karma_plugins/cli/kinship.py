@@ -23,7 +23,9 @@ SHOWN = 5
 @click.command("kinship")
 @profiled.options
 @click.option("--out", type=Path, metavar="FILE", help="Table of kinship, .parquet or .csv.")
-@click.option("--picture", type=Path, metavar="FILE", help="Heatmap, .png or .svg [default: beside --out].")
+@click.option(
+    "--picture", type=Path, metavar="FILE", help="Heatmap, .png, .svg or .pdf [default: beside --out]."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print both tables as JSON, and the counts of what was read."
 )
@@ -52,9 +54,12 @@ def command(
 
     from karma_plugins import schemas, tables
     from karma_plugins.kinship import families, pictures, sentences
+    from karma_plugins.runtime import canvas
 
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
+    if picture is not None:
+        canvas.check_picture(picture, "--picture")
     found = profiled.read(files, competencies)
     names = list(metrics) or profiled.usual_metrics(found)
     table = profiled.measure(found, names, settings, places, seed)
@@ -81,7 +86,7 @@ def command(
             say(f"Tables: {out}, {beside}")
         picture = picture or out.with_suffix(".png")
     if picture is not None:
-        pictures.kinship_heatmap(table).savefig(picture, bbox_inches="tight", metadata={"Software": None})
+        canvas.save(pictures.kinship_heatmap(table), picture)
         if not as_json:
             say(f"Picture: {picture}")
 

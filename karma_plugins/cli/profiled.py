@@ -56,7 +56,13 @@ def options(command: F) -> F:
                 metavar="NAME=FOLDER",
                 help="Where a model's weights are, for the metric 'weights'.",
             ),
-            click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap."),
+            click.option(
+                "--seed",
+                type=click.IntRange(0, 2**32 - 1),
+                default=0,
+                show_default=True,
+                help="Seed of the bootstrap.",
+            ),
         )
     ):
         command = option(command)
@@ -106,7 +112,9 @@ def measure(
         )
     pool = {model.name: model for model in found.models} | known
     if len(pool) < 2:
-        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'). Kinship needs two.")
+        counts = ", ".join(f"{key.replace('_', ' ')} {n}" for key, n in found.counts.items() if n)
+        read = f" (read: {counts})" if counts else ""
+        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'){read}. Kinship needs two.")
     return kinship.kinship(
         list(pool.values()), found.scores, found.items, bound, primary=metrics[0],
         responses=found.responses if found.responses.height else None, seed=seed,

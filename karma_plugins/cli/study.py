@@ -203,6 +203,7 @@ def _conclude(
     import polars as pl
 
     from karma_plugins import study, tables, tracking
+    from karma_plugins.runtime import canvas
     from karma_plugins.schemas import STUDY
     from karma_plugins.study import experiments
 
@@ -230,7 +231,7 @@ def _conclude(
         tables.write_csv(runs, files[0])
         tables.write_csv(study.comparisons(runs), files[1])
         files[2].write_text(text, encoding="utf-8")
-        study.picture(runs).savefig(out / "study.png", bbox_inches="tight", metadata={"Software": None})
+        canvas.save(study.picture(runs), out / "study.png")
         overall = study.arms(runs).filter(competency=study.ALL)
         run.metrics(
             {

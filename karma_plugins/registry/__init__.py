@@ -109,18 +109,19 @@ class Registry:
         *,
         where: str = "a call of bind",
         alias: str = "",
+        place: str = "",
     ) -> Bound[P]:
         """The plugin of that name with its options validated.
 
         Raises PluginError for an unknown or broken name, ParamsError for an unknown or wrong option; `where`
-        is the key in params that names it.
+        is the key in params that names it, `place` the one that holds its options, where that is another.
         """
         label = kind_name(kind)
         plugin, origin = self.known(label, name, where=where)
         checked = validate(
             plugin.options,
             dict(options or {}),
-            where=f"{where}, options of {_singular(label)} '{name}' ({origin})",
+            where=f"{place or where}, options of {_singular(label)} '{name}' ({origin})",
         )
         return Bound(alias or name, cast(P, plugin), checked, origin)
 

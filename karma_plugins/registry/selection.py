@@ -27,7 +27,10 @@ def bind(choice: Choice, registry: Registry) -> Bound[Any]:
     for name in choice.spare:
         registry.refuse_unknown(choice.kind, name, where=f"params.yaml, {choice.spare_key}")
     where = f"params.yaml, {choice.where}"
-    return registry.bind(choice.kind, choice.name, choice.options, where=where, alias=choice.alias)
+    place = f"params.yaml, {choice.options_key}" if choice.options_key and choice.options else ""
+    return registry.bind(
+        choice.kind, choice.name, choice.options, where=where, alias=choice.alias, place=place
+    )
 
 
 def profiler(section: params.ProfileSection, registry: Registry) -> Bound[Profiler]:

@@ -34,7 +34,8 @@ class Choice:
     """A plugin that params name: its kind and name, its options, and the key that names it.
 
     `alias` is the entry's own name where that is another; `spare` are the plugins that options are written
-    for without being chosen, under the key `spare_key`: those must exist too. `misplaced` are keys that
+    for without being chosen, under the key `spare_key`: those must exist too. `options_key` is where its
+    options stand, if not under the entry itself. `misplaced` are keys that
     belong to section `jury`.
     """
 
@@ -45,6 +46,7 @@ class Choice:
     alias: str = ""
     spare: tuple[str, ...] = ()
     spare_key: str = ""
+    options_key: str = ""
     misplaced: tuple[str, ...] = ()
 
 
@@ -82,6 +84,7 @@ def metrics(section: params.KinshipSection) -> list[Choice]:
             name,
             section.metrics.get(name) or {},
             "kinship.metric" if name == section.metric else "kinship.metrics",
+            options_key=f"kinship.metrics.{name}",
         )
         for name in (section.metric, *sorted(set(section.metrics) - {section.metric}))
     ]
@@ -111,7 +114,10 @@ def generator(name: str, options: Mapping[str, Any], where: str) -> Choice:
 
 def _one(kind: type[Plugin], name: str, given: params.PluginOptions, where: str) -> Choice:
     spare = tuple(sorted(set(given) - {name}))
-    return Choice(kind, name, given.get(name) or {}, where, spare=spare, spare_key=f"{where}s")
+    return Choice(
+        kind, name, given.get(name) or {}, where, spare=spare, spare_key=f"{where}s",
+        options_key=f"{where}s.{name}",
+    )  # fmt: skip
 
 
 def _generators(sections: Sections) -> Iterator[Choice]:
@@ -138,11 +144,11 @@ class Stage:
     """One stage of the pipeline; `sectioned`: it has a section of its own in params.
 
     `module` is its domain; `section` the model of its section in params (null where the domain brings its
-    own), `reads` further sections; `kind` the kind of plugin that is its own, whose installed plugins stand
-    in its section of karma.lock.json; `choices` the plugins that the sections name; `locked` the keys of that
-    file that the stage depends on beside its core, as dvc.yaml spells them. `noted`: it may name several
-    plugins of one kind, which DVC can't spell as keys: stage `code` notes their entries for it. `shared`: its
-    work is cut in pieces, which the runner of section `runner` has computed.
+    own: `own` is its name there), `reads` further sections; `kind` the kind of plugin that is its own, whose
+    installed plugins stand in its section of karma.lock.json; `choices` the plugins that the sections name;
+    `locked` the keys of that file that the stage depends on beside its core, as dvc.yaml spells them.
+    `noted`: it may name several plugins of one kind, which DVC can't spell as keys: stage `code` notes their
+    entries for it. `shared`: its work is cut in pieces, which the runner of section `runner` has computed.
     """
 
     name: str
@@ -155,6 +161,7 @@ class Stage:
     locked: tuple[str, ...] = ()
     noted: bool = False
     shared: bool = False
+    own: str | None = None
 
     @property
     def note(self) -> str:
@@ -177,7 +184,7 @@ _ROWS = (
         "code", "karma_plugins.registry", sectioned=False,
         locked=("kinship", "judge", "train", "generate", "profile"),
     ),
-    Stage("zoo", "karma_plugins.zoo"),
+    Stage("zoo", "karma_plugins.zoo", own="ZooSettings"),
     Stage("prompts", "karma_plugins.prompts", params.PromptsSection),
     Stage(
         "profile", "karma_plugins.profiling", params.ProfileSection, kind="profilers",

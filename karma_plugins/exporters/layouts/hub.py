@@ -111,7 +111,7 @@ def _no_report(path: Path, why: str) -> str:
 
 def _hashes(lock: Path) -> dict[str, str]:
     """What dvc.lock records of the stage that made the pairs: its dependencies' hashes and its own."""
-    if not lock.is_file():
+    if not lock.exists():
         return {}
     document = _locked(lock)
     for stage in document.values():
