@@ -29,6 +29,7 @@ USES: Final[Mapping[str, str]] = {
     "objective": "dvc exp run -S train.objective=@NAME@",
     "importer": "karma import @NAME@ FILE --out imported",
     "exporter": "karma export @NAME@ OUT",
+    "runner": "KARMA_RUNNER=@NAME@ dvc repro",
 }
 
 
@@ -106,7 +107,7 @@ def _files(name: str, package: str, kinds: Sequence[str]) -> dict[Path, str]:
     filled = {
         Path("pyproject.toml"): _filled("pyproject", words),
         Path("README.md"): _filled("readme", words),
-        Path(f"src/{package}/__init__.py"): f'"""Plugins for karma: {words["KINDS"]}."""\n',
+        Path(f"src/{package}/__init__.py"): '"""Plugins for karma-plugins, a module for each kind."""\n',
     }
     for kind in kinds:
         filled[Path(f"src/{package}/{_module(kind)}.py")] = _filled(f"{_module(kind)}.py", words)

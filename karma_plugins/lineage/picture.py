@@ -115,9 +115,8 @@ def _draw_way(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
     points = [(places[0][0] + BOX[0], places[0][1] + middle)]
     for x, y in places[1:-1]:
         points += [(x, y + middle), (x + BOX[0], y + middle)]
-    line = {"color": "#8a929c", "lw": 0.8}
-    axes.plot(*zip(*points, strict=True), zorder=1, solid_joinstyle="round", **line)
-    arrow = {"arrowstyle": "->", "shrinkA": 0, "shrinkB": 0, **line}
+    axes.plot(*zip(*points, strict=True), zorder=1, solid_joinstyle="round", color="#8a929c", lw=0.8)
+    arrow = {"arrowstyle": "->", "color": "#8a929c", "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
     end = (places[-1][0], places[-1][1] + middle)
     axes.annotate("", end, points[-1], arrowprops=arrow, zorder=1)
 

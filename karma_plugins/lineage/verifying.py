@@ -72,8 +72,8 @@ def verify(folder: Path, own: str | None = None) -> Verified:
         for stage in ours:
             for data in (*(() if stage.frozen else stage.deps), *stage.outs):
                 try:
-                    own = list(_of_data(repo, stage, data, seen))
-                    verified.differences += own or _of_cache(repo, data)
+                    differing = list(_of_data(repo, stage, data, seen))
+                    verified.differences += differing or _of_cache(repo, data)
                 except (DvcException, OSError, ImportError, LineageError) as error:
                     verified.unknown.append(f"{data}: {' '.join(str(error).split())[:200]}")
             if getattr(stage, "cmd_changed", False):

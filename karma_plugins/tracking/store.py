@@ -74,10 +74,10 @@ class Store:
         )
         artifacts = (root / "mlruns").as_uri() if place.startswith(tuple(DATABASE_ENGINES)) else None
         with self.lock:  # opening makes the database where there is none: two at once would break it
-            if database and not database.exists():
-                make(database)
             own = place == f"sqlite:///{root.absolute() / 'mlflow.db'}"
             leave_out(root, (".karma/", "mlflow.db*", "mlruns/") if own else (".karma/",))
+            if database and not database.exists():
+                make(database)
             self.client = MlflowClient(tracking_uri=place)
             self.experiment = self._experiment(experiment, artifacts)
         self._models: dict[str, list[Known]] | None = None

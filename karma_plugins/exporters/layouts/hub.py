@@ -53,8 +53,8 @@ def write(tables: Tables, out: Path, options: HubOptions) -> str:
     pairs = tables.read("pairs").sort("order")
     settings = params.load("curriculum", params.CurriculumSection)
     licences = dict(_named(source) for source in options.source_licence)
-    for source, licence in licences.items():
-        checked(licence, f"--source-licence {source}")
+    for source, of_source in licences.items():
+        checked(of_source, f"--source-licence {source}")
     if licence := options.licence or settings.licence:
         checked(licence, "--licence" if options.licence else "params.yaml, curriculum.licence")
     named = _languages(options)
