@@ -157,9 +157,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model answered. `text` is null exactly when `error` says why; a recorded answer may lack token
-    counts.
+class Reply:
+    """What came back for one request.
+
+    `text` is null exactly when `error` says why; a recorded answer may lack token counts.
     """
 
     text: str | None
@@ -435,7 +436,7 @@ class KinshipMetric(Plugin):
 class Generator(Plugin):
     """Answers prompts in one of two ways.
 
-    `generate(model, requests, options)`: one `Completion` for each request, in order.
+    `generate(model, requests, options)`: one `Reply` for each request, in order.
     `recall(model, prompts, options)`: the answers recorded for table `prompts`, whatever was asked; a row for
     each prompt and sample, with columns prompt_id, sample, text, finish_reason, prompt_tokens,
     completion_tokens and error as in table `responses`.
@@ -446,7 +447,7 @@ class Generator(Plugin):
     where nothing is to be paid. It asks nothing; `karma check` shows it.
     """
 
-    generate: Callable[[Model, Sequence[Request], Any], Sequence[Completion]] | None = None
+    generate: Callable[[Model, Sequence[Request], Any], Sequence[Reply]] | None = None
     recall: Callable[[Model, pl.DataFrame, Any], pl.DataFrame] | None = None
     check: Callable[[Model, pl.DataFrame, Any], None] | None = None
     keeps_shards: bool = True

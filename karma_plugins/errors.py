@@ -99,9 +99,9 @@ def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None
         return None
     if not installed(package):
         return needs(package, who)
-    said = " ".join(str(error).partition(" (")[0].split())
+    first_line = " ".join(str(error).partition(" (")[0].split())
     return NotInstalledError(
-        f"{who or 'This'} needs another version of {package} ({said}): {install(package)}"
+        f"{who or 'This'} needs another version of {package} ({first_line}): {install(package)}"
     )
 
 

@@ -80,13 +80,13 @@ def scan_all(paths: Iterable[Path], schema: Schema) -> pl.LazyFrame:
 
 def read_verdicts(folder: Path) -> Verdicts:
     """Read recorded verdicts: tables `judgements` and `comparisons` in a folder, either may be absent."""
-    found = [
+    verdicts = [
         read(path, schema) if (path := folder / f"{schema.name}.parquet").is_file() else schema.empty()
         for schema in (JUDGEMENTS, COMPARISONS)
     ]
-    if all(frame.is_empty() for frame in found):
+    if all(frame.is_empty() for frame in verdicts):
         raise TableError(f"{folder}: holds neither judgements.parquet nor comparisons.parquet with any row.")
-    return Verdicts(*found)
+    return Verdicts(*verdicts)
 
 
 def scan_verdicts(folders: Mapping[str, Path]) -> dict[str, LazyVerdicts]:
@@ -179,9 +179,9 @@ def check(frame: pl.DataFrame, schema: Schema, *, where: str) -> pl.DataFrame:
     frame = frame.select(schema.columns.names())
     for column, dtype in schema.columns.items():
         if frame.schema[column] != dtype:
-            found = frame.schema[column]
-            if found != pl.Null:
-                raise TableError(f"{where}: column '{column}' is {found}, table {schema.name} has {dtype}.")
+            actual = frame.schema[column]
+            if actual != pl.Null:
+                raise TableError(f"{where}: column '{column}' is {actual}, table {schema.name} has {dtype}.")
             frame = frame.with_columns(pl.col(column).cast(dtype))
     nulls = frame.null_count().row(0, named=True)
     for column, count in nulls.items():

@@ -27,7 +27,6 @@ from karma_plugins.contracts import (
     API_VERSION,
     Answer,
     AnswerPair,
-    Completion,
     Evidence,
     Exporter,
     Generator,
@@ -43,6 +42,7 @@ from karma_plugins.contracts import (
     Plugin,
     Profile,
     Profiler,
+    Reply,
     Request,
     Runner,
     Tables,
@@ -198,8 +198,8 @@ class KinshipMetricContract(PluginContract):
     def test_in_range_or_reasoned(self) -> None:
         """Kinship lies in [0,1], or is null with a reason."""
         frame = self.measured(self.evidence())
-        found = frame["kinship"].drop_nulls()
-        assert found.is_between(-1e-12, 1 + 1e-12).all() and not found.is_nan().any()
+        values = frame["kinship"].drop_nulls()
+        assert values.is_between(-1e-12, 1 + 1e-12).all() and not values.is_nan().any()
         unknown = frame.filter(pl.col("kinship").is_null())
         assert unknown.height == 0 or ("reason" in frame.columns and unknown["reason"].null_count() == 0)
 
@@ -275,26 +275,26 @@ class GeneratorContract(PluginContract):
             for sample in range(2)
         ]
 
-    def completions(self, requests: Sequence[Request]) -> list[Completion]:
+    def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """What the generator answers."""
         assert self.plugin.generate is not None, "a generator that recalls has no requests to answer"
         return list(self.plugin.generate(self.model(), requests, self.checked_options()))
 
     def test_one_completion_each(self) -> None:
-        """As many completions as requests; a text, or an error that says why there is none."""
-        found = self.completions(self.requests())
-        assert len(found) == len(self.requests())
-        for completion in found:
-            assert isinstance(completion, Completion)
-            assert (completion.text is None) == (completion.error is not None)
+        """As many replies as requests; a text, or an error that says why there is none."""
+        replies = self.replies(self.requests())
+        assert len(replies) == len(self.requests())
+        for reply in replies:
+            assert isinstance(reply, Reply)
+            assert (reply.text is None) == (reply.error is not None)
 
     def test_same_again(self) -> None:
         """The same seeds give the same answers."""
-        assert self.completions(self.requests()) == self.completions(self.requests())
+        assert self.replies(self.requests()) == self.replies(self.requests())
 
     def test_nothing_to_answer(self) -> None:
-        """No request gives no completion."""
-        assert self.completions([]) == []
+        """No request gives no reply."""
+        assert self.replies([]) == []
 
 
 class ProfilerContract(PluginContract):
@@ -488,14 +488,14 @@ class RunnerContract(PluginContract):
         return None
 
 
-def _values(found: Sequence[float | Verdict]) -> list[float | None]:
-    return [one.value if isinstance(one, Verdict) else float(one) for one in found]
+def _values(verdicts: Sequence[float | Verdict]) -> list[float | None]:
+    return [one.value if isinstance(one, Verdict) else float(one) for one in verdicts]
 
 
-def _check_values(found: Sequence[float | Verdict], count: int) -> None:
-    found = list(found)
-    assert len(found) == count, f"{len(found)} verdicts for {count}"
-    for one in found:
+def _check_values(verdicts: Sequence[float | Verdict], count: int) -> None:
+    verdicts = list(verdicts)
+    assert len(verdicts) == count, f"{len(verdicts)} verdicts for {count}"
+    for one in verdicts:
         if isinstance(one, Verdict):
             assert (one.value is None) == (one.status in ("skipped", "failed"))
             assert one.value is not None or one.reason, "a verdict without a value needs a reason"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import polars as pl
 
 from karma_plugins import models
-from karma_plugins.contracts import Completion, Generator, Model, Piece, Report, Request, Shards
+from karma_plugins.contracts import Generator, Model, Piece, Reply, Report, Request, Shards
 from karma_plugins.errors import EmptyResultError, KarmaError, PluginError, not_installed
 from karma_plugins.params import GenerateSection
 from karma_plugins.registry import Bound, lock
@@ -150,8 +150,8 @@ def _recall(
 
 
 def _answers(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> pl.DataFrame:
-    completions = _complete(requests, model, generator)
-    texts = [c.text for c in completions]
+    replies = _complete(requests, model, generator)
+    texts = [reply.text for reply in replies]
     ids = [response_id(r.prompt_id, model.name, r.sample, t) for r, t in zip(requests, texts, strict=True)]
     return pl.DataFrame(
         {
@@ -160,35 +160,34 @@ def _answers(requests: Sequence[Request], model: Model, generator: Bound[Generat
             "model": [model.name] * len(requests),
             "sample": [r.sample for r in requests],
             "text": texts,
-            "finish_reason": [c.finish_reason for c in completions],
-            "prompt_tokens": [c.prompt_tokens for c in completions],
-            "completion_tokens": [c.completion_tokens for c in completions],
+            "finish_reason": [reply.finish_reason for reply in replies],
+            "prompt_tokens": [reply.prompt_tokens for reply in replies],
+            "completion_tokens": [reply.completion_tokens for reply in replies],
             "seed": [r.seed for r in requests],
-            "error": [c.error for c in completions],
+            "error": [reply.error for reply in replies],
         },
         schema=RESPONSES.columns,
     )
 
 
-def _complete(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> Sequence[Completion]:
+def _complete(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> Sequence[Reply]:
     who = _who(generator, model)
     if generator.plugin.generate is None:
         raise PluginError(f"{who}: it offers neither 'generate' nor 'recall'. Upgrade or report the plugin.")
     with _blame(generator, model):
-        completions = list(generator.plugin.generate(model, requests, generator.options))
-    if len(completions) != len(requests):
+        replies = list(generator.plugin.generate(model, requests, generator.options))
+    if len(replies) != len(requests):
         raise PluginError(
-            f"{who}: {len(completions)} completions for {len(requests)} requests. "
-            "Upgrade or report the plugin."
+            f"{who}: {len(replies)} replies for {len(requests)} requests. Upgrade or report the plugin."
         )
-    for request, completion in zip(requests, completions, strict=True):
-        if (completion.text is None) == (completion.error is None):
-            given = "neither" if completion.text is None else "both"
+    for request, reply in zip(requests, replies, strict=True):
+        if (reply.text is None) == (reply.error is None):
+            given = "neither" if reply.text is None else "both"
             raise PluginError(
                 f"{who}: prompt {request.prompt_id} must get a text or an error, got {given}. "
                 "Upgrade or report the plugin."
             )
-    return completions
+    return replies
 
 
 @contextmanager

@@ -91,14 +91,14 @@ def files(model: Model) -> list[Path]:
 
 def _descriptor(path: Path) -> Weights | Endpoint:
     try:
-        found: Any = yaml.read(path)
+        document: Any = yaml.read(path)
     except yaml.YamlError as error:
         raise ModelError(f"{path}: not readable as YAML ({error}).") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(document, Mapping):
         raise ModelError(f"{path}: a descriptor is a mapping with 'hub', 'folder' or 'endpoint'.")
-    if "endpoint" in found:
-        return validate(Endpoint, found, where=str(path))
-    weights = validate(Weights, found, where=str(path))
+    if "endpoint" in document:
+        return validate(Endpoint, document, where=str(path))
+    weights = validate(Weights, document, where=str(path))
     if (weights.hub is None) == (weights.folder is None):
         raise ModelError(f"{path}: name exactly one of 'hub', 'folder' or 'endpoint'.")
     if weights.folder is not None:

@@ -226,10 +226,10 @@ def _moved(policy: Weights, job: TrainingJob, least: float | None) -> bool:
     """Whether the policy has moved so far from the job's reference that it takes its place."""
     if least is None:
         return True
-    found = divergence(policy, job.reference, job.pairs, job.settings.seed)
+    distance = divergence(policy, job.reference, job.pairs, job.settings.seed)
     if processes.is_first():
-        job.report({"reference/kl": found}, job.steps)
-    return found > least
+        job.report({"reference/kl": distance}, job.steps)
+    return distance > least
 
 
 def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:

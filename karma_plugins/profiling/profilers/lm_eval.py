@@ -28,15 +28,12 @@ from karma_plugins.contracts import Model, Options, Profile, Profiler, hookimpl
 from karma_plugins.errors import ModelError, ParamsError, RequestError, did_you_mean
 from karma_plugins.models import Endpoint, Weights, fingerprint
 from karma_plugins.requesting.spending import Limits
-from karma_plugins.schemas import ITEMS, SCORES
+from karma_plugins.schemas import ITEMS, MAIN_METRICS, SCORES
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
-
-#: A task's metric is the first of these that it has, else the first in its own list.
-MAIN_METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "em", "f1")
 
 
 class LmEvalOptions(Options):
