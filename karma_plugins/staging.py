@@ -14,7 +14,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from karma_plugins import lineage, params, tracking
-from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, kind_name, lock, manager, selection
 from karma_plugins.registry.digests import stage_digest
 from karma_plugins.registry.stages import STAGES
@@ -84,12 +83,8 @@ def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
 
     Raises ParamsError with the first such path.
     """
-    for path in lineage.unwatched(lineage.read_stages(), params.read(), stage, item, paths):
-        raise ParamsError(
-            f"dvc.yaml, {stage}: '{path}', which {stage} {item} reads, is no dep of it, so a change there "
-            f"would run nothing again. Name it, or the folder of all that it reads, in "
-            f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
-        )
+    unwatched = lineage.unwatched(lineage.read_stages(), params.read(), stage, item, paths)
+    selection.refuse_unwatched(unwatched, stage, item)
 
 
 def hashes(paths: Iterable[Path]) -> dict[str, str]:

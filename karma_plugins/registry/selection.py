@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,6 +75,16 @@ def read_by(judge: Bound[Judge], entry: params.JudgeEntry, kinship: Path) -> lis
     if judge.plugin.compare is not None and entry.kin_radius < 1:
         paths.append(kinship)
     return list(dict.fromkeys(paths))
+
+
+def refuse_unwatched(paths: Iterable[Path], stage: str, item: str) -> None:
+    """Raise ParamsError for the first of the paths that an item of a stage reads and DVC does not watch."""
+    for path in paths:
+        raise ParamsError(
+            f"dvc.yaml, {stage}: '{path}', which {stage} {item} reads, is no dep of it, so a change there "
+            f"would run nothing again. Name it, or the folder of all that it reads, in "
+            f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
+        )
 
 
 def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pairing]:
