@@ -49,20 +49,11 @@ def test_one_line_for_each_error(error: BaseException, line: str) -> None:
 
 
 def test_an_error_of_a_library_that_was_raised_for_a_full_disk_says_so() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
-        except OSError:
-            raise RuntimeError("can't serialise") from None
-    except RuntimeError as error:
-        assert refused_by_system(error) is None
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
-        except OSError as cause:
-            raise RuntimeError("can't serialise") from cause
-    except RuntimeError as error:
-        assert "model.safetensors: no space left" in (refused_by_system(error) or "")
+    full_disk = OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+    error = RuntimeError("can't serialise")
+    assert refused_by_system(error) is None
+    error.__cause__ = full_disk
+    assert "model.safetensors: no space left" in (refused_by_system(error) or "")
 
 
 def test_ctrl_c_ends_with_130_and_one_line() -> None:
@@ -79,8 +70,12 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
     here = Path(__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "slow.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(here)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(here)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 130
     assert done.stderr.strip() == console.STOPPED
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -119,9 +114,14 @@ def test_a_disk_that_is_full_at_the_end_hides_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(tracking.lineage, "project_root", lambda _: tmp_path)
     monkeypatch.setattr(tracking.lineage, "workspace_root", lambda _: tmp_path)
     monkeypatch.setenv("KARMA_TRACKING", "on")
-    with pytest.raises(KarmaError, match="the first"), tracking.stage("a", params={}, inputs=[], outs=[]):
-        monkeypatch.setattr(records.Record, "write", full)
-        raise KarmaError("the first")
+
+    def work() -> None:
+        with tracking.stage("a", params={}, inputs=[], outs=[]):
+            monkeypatch.setattr(records.Record, "write", full)
+            raise KarmaError("the first")
+
+    with pytest.raises(KarmaError, match="the first"):
+        work()
 
 
 def noop(*_: object) -> None:
