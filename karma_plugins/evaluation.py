@@ -198,7 +198,7 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 def table(metrics: Mapping[str, Any]) -> str:
     """The base against the aligned model by competency, as text: means, and 95% intervals in brackets."""
     head = ("competency", "prompts", "base", "aligned", "difference", "win rate")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for name, block in _blocks(metrics):
         n = metrics["prompts"]["counted"] if block is metrics else block["prompts"]
         mean, low, high = _of(block, "accuracy.difference")

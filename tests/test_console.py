@@ -48,15 +48,12 @@ def test_one_line_for_each_error(error: BaseException, line: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_an_error_of_a_library_that_was_raised_for_a_full_disk_says_so(named: bool) -> None:
-    """Where the library says what its error was raised from."""
+def test_an_error_of_a_library_that_was_raised_for_a_full_disk_says_so() -> None:
     full_disk = OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
     error = RuntimeError("can't serialise")
-    error.__cause__, error.__context__ = full_disk if named else None, full_disk
-    error.__suppress_context__ = True
-    reason = refused_by_system(error)
-    assert ("model.safetensors: no space left" in (reason or "")) is named
+    assert refused_by_system(error) is None
+    error.__cause__ = full_disk
+    assert "model.safetensors: no space left" in (refused_by_system(error) or "")
 
 
 def test_ctrl_c_ends_with_130_and_one_line() -> None:
@@ -73,9 +70,12 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
     here = Path(__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "slow.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(here)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(here)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 130
     assert done.stderr.strip() == console.STOPPED
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -115,13 +115,13 @@ def test_a_disk_that_is_full_at_the_end_hides_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(tracking.lineage, "workspace_root", lambda _: tmp_path)
     monkeypatch.setenv("KARMA_TRACKING", "on")
 
-    def fail() -> None:
+    def work() -> None:
         with tracking.stage("a", params={}, inputs=[], outs=[]):
             monkeypatch.setattr(records.Record, "write", full)
             raise KarmaError("the first")
 
     with pytest.raises(KarmaError, match="the first"):
-        fail()
+        work()
 
 
 def noop(*_: object) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -178,7 +179,7 @@ class Session:
                     Ready(record, self._parent(work, record), run, points if fresh else None, artifacts)
                 )
         at_once = self._all_at_once([partial(self._log, one) for one in ready])
-        for one, logged in zip(ready, at_once or [None] * len(ready), strict=True):
+        for one, logged in zip(ready, at_once or repeat(None, len(ready)), strict=True):
             with self._set_aside(work, one.record.name):
                 run_id, final = logged or self._store.together(partial(self._log, one))
                 if one.points is not None:

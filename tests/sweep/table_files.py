@@ -109,7 +109,7 @@ def _answers() -> list[Case]:
         ({"text": "x", "sample": 10**30}, "sample"), ({"text": "x", "prompt": "Nobody asked."}, "Nobody asked"),
         ({"text": "x", "finish_reason": 5}, "finish_reason"), ({"text": "x", "prompt_tokens": "many"}, "prompt_tokens"),
         ({"text": "x", "completion_tokens": -1}, "completion_tokens"),
-        ({"text": "x", "prompt": None}, "prompt"), ({"text": "x", "prompt_id": 5}, "prompt_id"),
+        ({"text": "x", "prompt": None}, "prompt"),
     ]  # fmt: skip
     return [
         stops("generate ada", says, rows("models/ada/responses.jsonl", {"prompt": question} | row))
