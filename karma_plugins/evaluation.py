@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from karma_plugins import generation, profiling
-from karma_plugins.contracts import Generator, Model, Profiler, Report
+from karma_plugins.contracts import Generator, Model, Profiler, Report, Shards
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
+from karma_plugins.profiling import comparing
 from karma_plugins.registry import Bound, Juror
-from karma_plugins.runtime.shards import Shards
-from karma_plugins.schemas import RESPONSES
+from karma_plugins.runtime import statistics
+from karma_plugins.schemas import HELDOUT, RESPONSES
 from karma_plugins.texts import forms
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ MEASURES = {
 POINTS = pl.Schema(
     {"competency": pl.String, "measure": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
 )
-#: Bootstrap rounds drawn at once: bounds memory, changes no number.
-CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +47,13 @@ class Evaluation:
 
     `metrics` is nested, ready for metrics/evaluate.json; `points` the same as a table for plots (competency,
     measure, mean, low, high; competency `all` first); `outcomes` one row for each prompt that counted
-    (prompt_id, competency, base, aligned, difference, win).
+    (prompt_id, competency, base, aligned, difference, win); `answers` table `heldout`.
     """
 
     metrics: dict[str, Any]
     points: pl.DataFrame
     outcomes: pl.DataFrame
+    answers: pl.DataFrame
 
 
 def evaluate(
@@ -90,16 +89,17 @@ def evaluate(
             f"evaluate: none of {asked.height} held-out prompts has judged answers of both models. "
             "Look at evaluate.judges."
         )
-    profile = {
-        label: _profile(replace(model, name=label), profiler, tasks)
+    profiles = {
+        label: profiling.profile(replace(model, name=label), profiler, tasks, shards=shards)
         for label, model in ((BASE, base), (ALIGNED, aligned))
     }
     metrics = compare(found, settings) | {
         "prompts": _counts(asked, answers, judged.rewards, found),
-        "profile": profile,
+        "profile": {label: _means(profile.scores) for label, profile in profiles.items()},
+        "benchmarks": comparing.compared(profiles[BASE], profiles[ALIGNED]),
         "form": forms.report(_texts(answers, BASE), _texts(answers, ALIGNED), settings.forms),
     }
-    return Evaluation(metrics, points(metrics), found)
+    return Evaluation(metrics, points(metrics), found, side_by_side(asked, answers, judged.rewards, found))
 
 
 def outcomes(prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFrame) -> pl.DataFrame:
@@ -135,6 +135,26 @@ def outcomes(prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFra
     )
 
 
+def side_by_side(
+    prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFrame, counted: pl.DataFrame
+) -> pl.DataFrame:
+    """Table `heldout`: the text and the reward of each model's answers; `counted` holds `outcomes`."""
+    rewarded = responses.join(rewards.select("response_id", "reward"), on="response_id", how="left")
+    of = {
+        label: rewarded.filter(model=label).select(
+            "prompt_id", "sample", pl.col("text").alias(label), pl.col("reward").alias(f"{label}_reward")
+        )
+        for label in (BASE, ALIGNED)
+    }
+    both = of[BASE].join(of[ALIGNED], on=["prompt_id", "sample"], how="full", coalesce=True)
+    return (
+        both.join(prompts.select("prompt_id", "competency"), on="prompt_id", how="inner")
+        .with_columns(counted=pl.col("prompt_id").is_in(counted["prompt_id"].implode()))
+        .select(HELDOUT.columns.names())
+        .sort(HELDOUT.key)
+    )
+
+
 def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     """The measures over all prompts and, under `competency`, over those of each: mean and 95% interval."""
     return {
@@ -144,23 +164,6 @@ def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
             for (competency,), rows in sorted(found.group_by("competency"), key=lambda group: str(group[0]))
         },
     }
-
-
-def intervals(
-    values: NDArray[np.float64], *, rounds: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Means of the columns of `values` (prompts x measures) and their 95% percentile bootstrap over prompts.
-
-    The rounds draw whole rows, so that paired measures stay paired.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    means = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(CHUNK, rounds - done)) @ values / n
-        for done in range(0, rounds, CHUNK)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
-    return values.mean(axis=0), low, high
 
 
 def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
@@ -175,6 +178,9 @@ def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
         for label in (BASE, ALIGNED)
         for competency, score in metrics["profile"][label].items()
     ]
+    for competency, block in metrics.get("benchmarks", {}).items():
+        change = block["difference"]
+        rows.append((competency, "benchmark.difference", change["mean"], change["low"], change["high"]))
     return pl.DataFrame(rows, schema=POINTS, orient="row")
 
 
@@ -207,6 +213,7 @@ def table(metrics: Mapping[str, Any]) -> str:
                 f"{win:.3f} [{win_low:.3f}, {win_high:.3f}]",
             )
         )
+    rows += [_benchmark_row(name, block) for name, block in metrics.get("benchmarks", {}).items()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -221,6 +228,20 @@ def table(metrics: Mapping[str, Any]) -> str:
     if "form" in metrics:
         lines.append(forms.sentence(metrics["form"]))
     return "\n".join(lines)
+
+
+def _benchmark_row(competency: str, block: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line of the table: what became of a benchmark's score, and a word where it fell."""
+    change = block["difference"]
+    interval = "" if change["low"] is None else f" [{change['low']:+.3f}, {change['high']:+.3f}]"
+    return (
+        f"benchmark {competency}",
+        "" if block["items"] is None else str(block["items"]),
+        f"{block['base']:.3f}",
+        f"{block['aligned']:.3f}",
+        f"{change['mean']:+.3f}{interval}",
+        "fell" if change["mean"] < 0 else "",
+    )
 
 
 def picture(metrics: Mapping[str, Any]) -> Figure:
@@ -301,18 +322,15 @@ def _texts(answers: pl.DataFrame, label: str) -> pl.Series:
     return answers.filter(pl.col("model") == label)["text"]
 
 
-def _profile(
-    model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequence[str]]
-) -> dict[str, float | None]:
+def _means(scores: pl.DataFrame) -> dict[str, float | None]:
     """Mean score of each competency on the profile's tasks, null where every cell is missing."""
-    scores = profiling.profile(model, profiler, tasks).scores
     means = scores.group_by("competency").agg(pl.col("score").sort().mean()).sort("competency")
     return dict(means.iter_rows())
 
 
 def _measures(rows: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     values = rows.select(MEASURES.values()).to_numpy().astype(np.float64)
-    mean, low, high = intervals(values, rounds=settings.bootstrap, seed=settings.seed)
+    mean, low, high = statistics.bootstrap(values, rounds=settings.bootstrap, seed=settings.seed)
     found: dict[str, Any] = {"accuracy": {}}
     for i, measure in enumerate(MEASURES):
         outer, _, inner = measure.partition(".")

@@ -30,6 +30,9 @@ def _schema(name: str, key: str, nullable: str = "", **columns: pl.DataType | ty
     return Schema(name, pl.Schema(columns), tuple(key.split()), frozenset(nullable.split()))
 
 
+#: A task of lm-eval's has several metrics: the first of these is its score, else the first in its own list.
+MAIN_METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "em", "f1")
+
 #: prompt_id is a hash of messages and reference; split is `train` or `heldout`; constraints is JSON.
 PROMPTS = _schema(
     "prompts", "prompt_id", "reference constraints",
@@ -141,6 +144,14 @@ PAIRS = _schema(
     chosen_id=STRING, rejected_id=STRING, chosen_model=STRING, rejected_model=STRING, chosen_reward=FLOAT,
     rejected_reward=FLOAT, margin=FLOAT, disagreement=FLOAT, kinship=FLOAT, complexity=FLOAT,
     chosen_likelihood=FLOAT, rejected_likelihood=FLOAT, difficulty=FLOAT,
+)  # fmt: skip
+
+#: What both models of the evaluation answered to the held-out prompts, side by side: text and reward of each
+#: (null where there was no answer, or no verdict); counted: the figures rest on this prompt.
+HELDOUT = _schema(
+    "heldout", "prompt_id sample", "base aligned base_reward aligned_reward",
+    prompt_id=STRING, sample=INT, competency=STRING, base=STRING, aligned=STRING, base_reward=FLOAT,
+    aligned_reward=FLOAT, counted=BOOL,
 )  # fmt: skip
 
 #: Runs of a study: accuracy of base and aligned model, their difference and the win rate, over all held-out

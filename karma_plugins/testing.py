@@ -12,7 +12,10 @@ order, and a sane answer to empty and odd input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,15 +38,20 @@ from karma_plugins.contracts import (
     Options,
     Pairing,
     PairingContext,
+    Piece,
     Plugin,
     Profile,
     Profiler,
     Reply,
     Request,
+    Runner,
     Tables,
+    TrainingJob,
+    TrainingSettings,
     Verdict,
+    Weights,
 )
-from karma_plugins.errors import KarmaError
+from karma_plugins.errors import KarmaError, RunnerError
 from karma_plugins.params import validate
 
 ODD_TEXTS = (
@@ -373,14 +381,41 @@ class PairingContract(PluginContract):
         assert self.paired(self.candidates().clear()).height == 0
 
 
+def pairs_of(count: int) -> pl.DataFrame:
+    """Table `pairs` with so many rows in curriculum order, for tests of objectives and exporters."""
+    rows = [
+        {
+            "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
+            "chosen": [{"role": "assistant", "content": f"good {i}"}],
+            "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
+            "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
+            "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
+            "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
+            "kinship": None, "complexity": 0.5, "difficulty": i / count,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=schemas.PAIRS.columns)
+
+
 class ObjectiveContract(PluginContract):
-    """What the train stage relies on; override `job` with a small one in a temporary folder."""
+    """What the train stage relies on; override `start` with a tiny model, or `job` for more than one step."""
 
     plugin: ClassVar[Objective]
 
-    def job(self, folder: Path) -> Any:
-        """A `TrainingJob` on a tiny model whose output lies in `folder`."""
-        raise TypeError("override job() in your subclass of ObjectiveContract")
+    def start(self, folder: Path) -> Path:
+        """A folder of weights to train, made in `folder`."""
+        raise TypeError("override start() or job() in your subclass of ObjectiveContract")
+
+    def job(self, folder: Path) -> TrainingJob:
+        """One step on four pairs, whose output lies in `folder`."""
+        start = Weights(folder=str(self.start(folder)))
+        pairs = pairs_of(4)
+        return TrainingJob(
+            start=start, reference=start, base=start, pairs=pairs, all_pairs=pairs, steps=1,
+            output=folder / "out", checkpoints=folder / "checkpoints", shared=folder / "shared",
+            settings=TrainingSettings(batch_size=4, bf16=False), report=lambda metrics, step: None,
+        )  # fmt: skip
 
     def test_writes_safe_weights(self, tmp_path: Path) -> None:
         """The output is a folder of safetensors, without pickles."""
@@ -389,6 +424,98 @@ class ObjectiveContract(PluginContract):
         names = [path.name for path in job.output.iterdir()]
         assert any(name.endswith(".safetensors") for name in names)
         assert not any(name.endswith((".bin", ".pt", ".pkl", ".pth")) for name in names)
+
+
+def rows(number: int) -> bytes:
+    """A table of one column as a parquet file: what a piece of work gives, for tests of runners."""
+    buffer = io.BytesIO()
+    pl.DataFrame({"number": [number] * 3}).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def refusal(number: int) -> bytes:
+    """A piece that fails in words of its own."""
+    raise KarmaError(f"piece {number} can't be computed: give it another number")
+
+
+def death(number: int, folder: str, lives: int) -> bytes:
+    """A piece that ends its process without a word, the first so many times."""
+    places = [Path(folder) / f"{number}-{life}" for life in range(lives)]
+    for place in places:
+        if not place.exists():
+            place.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return rows(number)
+
+
+class RunnerContract(PluginContract):
+    """What every stage relies on whose work is cut in pieces.
+
+    `apart` is false where pieces are computed in this process, which a piece then may not end. `room` is the
+    most pieces that may be in hand at once.
+    """
+
+    plugin: ClassVar[Runner]
+    apart: ClassVar[bool] = True
+    room: ClassVar[int] = 64
+
+    def results(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, bytes]]:
+        """What the runner gives."""
+        return iter(self.plugin.run(iter(pieces), self.checked_options()))
+
+    def test_each_piece_gives_its_result_once(self) -> None:
+        """In any order; nothing is computed for no pieces."""
+        wanted = {f"key {number}": rows(number) for number in range(7)}
+        results = list(self.results(Piece(f"key {n}", rows, (n,), f"piece {n}") for n in range(7)))
+        assert len(results) == len(wanted)
+        assert dict(results) == wanted
+        assert list(self.results([])) == []
+
+    def test_takes_what_it_has_room_for(self) -> None:
+        """What it takes no other process can take; closed early, it ends."""
+        taken: list[int] = []
+
+        def pieces() -> Iterator[Piece]:
+            for number in range(10_000):
+                taken.append(number)
+                yield Piece(f"key {number}", rows, (number,), f"piece {number}")
+
+        results = self.results(pieces())
+        next(results)
+        assert len(taken) <= self.room, f"{len(taken)} pieces were taken before the first result"
+        getattr(results, "close", lambda: None)()
+
+    def test_an_error_arrives_as_itself(self) -> None:
+        """Its class and its words."""
+        pieces = [Piece("a", rows, (1,), "piece 1"), Piece("b", refusal, (2,), "piece 2")]
+        assert str(self.raised(pieces)) == "piece 2 can't be computed: give it another number"
+
+    def test_a_worker_that_dies_once_loses_nothing(self, tmp_path: Path) -> None:
+        """The piece is computed again, the others too where they were lost with it."""
+        if not self.apart:
+            return
+        pieces = [Piece(f"key {n}", death, (n, str(tmp_path), int(n == 2)), f"piece {n}") for n in range(5)]
+        assert dict(self.results(pieces)) == {f"key {n}": rows(n) for n in range(5)}
+
+    def test_a_piece_that_always_ends_its_worker_is_named(self, tmp_path: Path) -> None:
+        """In one line; the others that were in hand are not blamed."""
+        if not self.apart:
+            return
+        pieces = [
+            Piece(f"key {n}", death, (n, str(tmp_path), 1000 * (n == 1)), f"piece {n}") for n in range(3)
+        ]
+        error = self.raised(pieces)
+        assert isinstance(error, RunnerError), f"a piece that ends every worker gave {error!r}"
+        assert "piece 1" in str(error)
+        assert "\n" not in str(error)
+
+    def raised(self, pieces: Iterable[Piece]) -> KarmaError | None:
+        """The error that the pieces end in; null where they end well."""
+        try:
+            list(self.results(pieces))
+        except KarmaError as error:
+            return error
+        return None
 
 
 def _values(verdicts: Sequence[float | Verdict]) -> list[float | None]:
@@ -479,19 +606,7 @@ class ExporterContract(PluginContract):
 
     def tables(self) -> Tables:
         """Three pairs in curriculum order."""
-        rows = [
-            {
-                "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
-                "chosen": [{"role": "assistant", "content": f"good {i}"}],
-                "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
-                "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
-                "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
-                "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
-                "kinship": None, "complexity": 0.5, "difficulty": i / 3,
-            }
-            for i in range(3)
-        ]  # fmt: skip
-        return Tables({"pairs": pl.DataFrame(rows, schema=schemas.PAIRS.columns)}.__getitem__)
+        return Tables({"pairs": pairs_of(3)}.__getitem__)
 
     def written(self, out: Path) -> dict[str, bytes]:
         """What the exporter writes, by path."""

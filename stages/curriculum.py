@@ -8,7 +8,7 @@ import click
 from karma_plugins import console, curriculum, manager, params, schemas, tables
 from karma_plugins.curriculum import dataset, pictures
 from karma_plugins.registry import selection
-from karma_plugins.staging import running
+from karma_plugins.staging import hashes, running
 
 
 @click.command(cls=console.Guarded)
@@ -57,7 +57,7 @@ def main(
         )
         bias = tables.read(jury / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, jury / "rewards.parquet", kinship]
-        dataset.write(made, out, settings, dataset.provenance(judges, bias, hashed))
+        dataset.write(made, out, settings, dataset.provenance(judges, bias, hashes(hashed)))
         tables.write_json(made.report, metrics)
         tables.write_csv(curriculum.points(made.pairs), plot)
         run.metrics(made.report)

@@ -13,9 +13,10 @@ from karma_plugins.staging import kept, running
 @click.option("--prompts", type=Path, default=Path("data/prompts.parquet"))
 @click.option("--base", required=True, help="The model that was aligned.")
 @click.option("--aligned", type=Path, default=Path("data/model"))
+@click.option("--answers", type=Path, default=Path("data/heldout.parquet"))
 @click.option("--metrics", type=Path, default=Path("metrics/evaluate.json"))
 @click.option("--plot", type=Path, default=Path("plots/evaluate.csv"))
-def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> None:
+def main(prompts: Path, base: str, aligned: Path, answers: Path, metrics: Path, plot: Path) -> None:
     """Compare by section `evaluate` of params.yaml, on the tasks of section `profile`."""
     settings, measured = (
         params.load("evaluate", params.EvaluateSection),
@@ -27,15 +28,16 @@ def main(prompts: Path, base: str, aligned: Path, metrics: Path, plot: Path) -> 
     generator = selection.generator(
         settings.generator, settings.sampling, registry, where="evaluate.generator"
     )
-    before = models.load("base", base)
+    before = models.load("base", base, where="--base (train.base)")
     after = models.aligned(before, aligned)
     used = [profiler, generator, *(j.judge for j in jury)]
     inputs = [prompts, before.path, after.path, *profiler.files]
-    with running("evaluate", settings, used, inputs=inputs, outs=[metrics, plot]) as run:
+    with running("evaluate", settings, used, inputs=inputs, outs=[answers, metrics, plot]) as run:
         result = evaluation.evaluate(
             before, after, tables.read(prompts, schemas.PROMPTS), jury,
-            profiler, measured.tasks, generator, settings, shards=kept("generate"), report=run.progress,
+            profiler, measured.tasks, generator, settings, shards=kept("evaluate", used), report=run.progress,
         )  # fmt: skip
+        tables.write(result.answers, answers, schemas.HELDOUT)
         tables.write_json(result.metrics, metrics)
         tables.write_csv(result.points, plot)
         run.metrics(result.metrics)

@@ -14,7 +14,9 @@ from karma_plugins.contracts import Generator, Judge, Model, Options, Profile, P
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.models import Weights
 from karma_plugins.params import EvaluateSection
+from karma_plugins.profiling import comparing
 from karma_plugins.registry import Bound, Juror, Origin
+from karma_plugins.runtime import statistics
 from karma_plugins.schemas import ITEMS, PROMPTS, SCORES
 
 SEEDS = {}
@@ -128,7 +130,17 @@ def test_points_and_text_table_hold_what_the_metrics_hold():
     lines = evaluation.table(found.metrics).splitlines()
     assert lines[1].split()[:4] == ["all", "38", "0.500", "1.000"]
     assert [line.split()[0] for line in lines[2:4]] == ["knowledge", "reasoning"]
-    assert lines[4].startswith("2 of 40 prompts left out")
+    assert lines[4].split() == [
+        "benchmark",
+        "knowledge",
+        "20",
+        "0.400",
+        "0.600",
+        "+0.200",
+        "[+0.004,",
+        "+0.396]",
+    ]
+    assert lines[6].startswith("2 of 40 prompts left out")
     assert evaluation.flat(found.metrics)["competency.knowledge.win_rate.high"] > 0.5
     assert evaluation.picture(found.metrics).axes
 
@@ -150,13 +162,45 @@ def test_clear_stops():
 def test_intervals_are_those_of_a_plain_bootstrap_and_cover():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(50, 2))
-    mean, low, high = evaluation.intervals(values, rounds=4000, seed=1)
+    mean, low, high = statistics.bootstrap(values, rounds=4000, seed=1)
     plain = [values[rng.integers(50, size=50)].mean(axis=0) for _ in range(4000)]
     assert np.allclose([low, high], np.quantile(plain, [0.025, 0.975], axis=0), atol=0.03)
     assert np.allclose(mean, values.mean(axis=0))
     inside = 0
     for seed in range(200):
         sample = np.random.default_rng(seed).binomial(1, 0.4, size=(100, 1)).astype(float)
-        _, low, high = evaluation.intervals(sample, rounds=300, seed=seed)
+        _, low, high = statistics.bootstrap(sample, rounds=300, seed=seed)
         inside += low[0] <= 0.4 <= high[0]
     assert 0.88 <= inside / 200 <= 0.99
+
+
+def profile_of(scores, items=()):
+    cells = [("m", "sums", task, "acc", score, stderr, n) for task, score, stderr, n in scores]
+    rows = [("m", "sums", task, str(i), value) for task, values in items for i, value in enumerate(values)]
+    known = pl.DataFrame(rows, schema=["model", "competency", "task", "item_id", "correct"], orient="row")
+    nothing = {name: pl.lit(None) for name in ("choice", "answer", "n_choices", "choice_probs")}
+    frame = (
+        known.with_columns(**nothing).select(ITEMS.columns.names()).cast(ITEMS.columns)
+        if rows
+        else ITEMS.empty()
+    )
+    return Profile(pl.DataFrame(cells, schema=SCORES.columns, orient="row"), frame)
+
+
+def test_a_benchmark_is_compared_item_by_item_where_both_models_answered_the_same():
+    before = profile_of([("a", 0.75, 0.2, 4)], [("a", [1.0, 1.0, 1.0, 0.0])])
+    after = profile_of([("a", 0.25, 0.2, 4)], [("a", [0.0, 0.0, 1.0, 0.0])])
+    found = comparing.compared(before, after)["sums"]
+    half = 1.96 * np.std([-1, -1, 0, 0], ddof=1) / 2
+    assert found["difference"]["mean"] == -0.5
+    assert found["difference"]["high"] == pytest.approx(-0.5 + half, abs=1e-3)
+    assert (found["base"], found["aligned"], found["items"]) == (0.75, 0.25, 4)
+
+
+def test_without_items_a_benchmarks_interval_is_of_standard_errors_or_unknown():
+    known = comparing.compared(profile_of([("a", 0.4, 0.03, 9)]), profile_of([("a", 0.5, 0.04, 9)]))["sums"]
+    assert known["difference"]["high"] - known["difference"]["mean"] == pytest.approx(1.96 * 0.05, abs=1e-3)
+    bare = comparing.compared(profile_of([("a", 0.4, None, None)]), profile_of([("a", 0.5, 0.04, 9)]))["sums"]
+    assert bare["difference"] == {"mean": pytest.approx(0.1), "low": None, "high": None}
+    assert bare["items"] is None
+    assert comparing.compared(profile_of([("a", None, None, 0)]), profile_of([("a", 0.5, None, 9)])) == {}

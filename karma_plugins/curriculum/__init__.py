@@ -65,6 +65,7 @@ def build(
     formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
     the settings leave no pair; it says which rule dropped how many.
     """
+    target.check(settings.target, kinship)
     dropped: Counter[str] = Counter()
     answers = judged(
         prompts,

@@ -7,12 +7,23 @@ from typing import Any
 
 import polars as pl
 
+from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.families import members, relative
 
 #: Metrics that look at answers, the first that is measured tells.
 OF_ANSWERS = ("style", "answers")
 #: Share of chosen answers from strangers above which the user is warned.
 MOST = 0.5
+
+
+def check(target: str | None, kinship: pl.DataFrame) -> None:
+    """Raise ParamsError where the target is none of the candidates, by table kinship."""
+    known = {*kinship["model_a"], *kinship["model_b"]}
+    if target is not None and known and target not in known:
+        raise ParamsError(
+            f"params.yaml, curriculum.target: no candidate is called '{target}'."
+            f"{did_you_mean(target, known)} Name one of section models: {', '.join(sorted(known))}."
+        )
 
 
 def standing(pairs: pl.DataFrame, kinship: pl.DataFrame, target: str | None) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from karma_plugins.contracts import Options, Verdicts
 from karma_plugins.errors import TableError
 from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.judging.agreement import preferences, views
-from karma_plugins.judging.bias import cohen_kappa, krippendorff_alpha
+from karma_plugins.runtime.statistics import cohen_kappa, krippendorff_alpha
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS
 
 KEY = re.compile(r"[0-9a-f]{16}(?:\.[0-9a-f]{16}){1,2}")

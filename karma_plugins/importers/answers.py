@@ -51,6 +51,8 @@ def suits(path: Path) -> bool:
         return any(suits(file) for file in sorted(path.iterdir()) if file.is_file())
     if path.name == OUTPUTS:
         return True
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        return False
     kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     if kind == ".parquet":
         try:

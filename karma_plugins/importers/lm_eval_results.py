@@ -17,8 +17,7 @@ from karma_plugins.importers.lm_eval_documents import Measured, Run
 from karma_plugins.importers.model_identity import names
 from karma_plugins.importers.recorded_profiles import Profiles
 from karma_plugins.importers.values import mapping, number
-from karma_plugins.profiling.profilers.lm_eval import MAIN_METRICS
-from karma_plugins.schemas import ITEMS, SCORES
+from karma_plugins.schemas import ITEMS, MAIN_METRICS, SCORES
 from karma_plugins.texts import records
 
 PREFIX = "results_"

@@ -188,7 +188,8 @@ def reads(form: Form, options: LlmOptions) -> list[Path]:
 
 def keeps_shards(options: LlmOptions) -> bool:
     """Weights do: asking them again is long work. What an endpoint answered is kept request by request."""
-    return not isinstance(models.load("judge", options.model).source, models.Endpoint)
+    source = models.load("judge", options.model, where="option 'model' of an LLM judge").source
+    return not isinstance(source, models.Endpoint)
 
 
 # --- whom they ask ------------------------------------------------------------------------------------------

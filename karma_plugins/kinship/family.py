@@ -42,6 +42,9 @@ def read_parents(path: Path) -> dict[str, str]:
         twice = frame[CHILD].filter(frame[CHILD].is_duplicated())[0]
         raise TableError(f"{path}: model '{twice}' is there twice. A model has one direct parent.")
     known = frame.filter(pl.col(PARENT).is_not_null() & (pl.col(PARENT) != ""))
+    for child, parent in known.iter_rows():
+        if child == parent:
+            raise TableError(f"{path}: model '{child}' is its own parent. Leave {PARENT} empty for none.")
     return dict(known.iter_rows())
 
 

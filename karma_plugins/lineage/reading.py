@@ -206,7 +206,7 @@ class Reader:
     def _tops(self, folder: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Artifact, ...]]:
         """Metrics, plots and artifacts that the folder's dvc.yaml names, beside its stages or in them."""
         outs = [out for stage in self.index.stages if self.folder(stage) == folder for out in stage.outs]
-        metrics = [self.path(out) for out in outs if out.metric]
+        metrics = [self.path(out) for out in outs if _is_metric(out)]
         plots = [self.path(out) for out in outs if out.plot]
         for file, paths in self.index._metrics.items():
             metrics += [self.from_root(file, path) for path in paths if self.from_root(file, ".") == folder]
@@ -309,7 +309,7 @@ class Reader:
             str(value),
             data.meta.size if getattr(data, "meta", None) else None,
             hash_name,
-            bool(getattr(data, "metric", False)),
+            _is_metric(data),
             bool(getattr(data, "plot", False)),
             (note.type if note else None) or "",
             (note.desc if note else None) or "",
@@ -394,6 +394,12 @@ class Reader:
                 raise LineageError(f"{path}: can't be read ({_line(error)}). Correct that file.") from error
             self._values[path] = loaded if isinstance(loaded, Mapping) else {}
         return self._values[path]
+
+
+def _is_metric(data: Any) -> bool:
+    """Whether an out is a metric of dvc.yaml, or annotated (`type: metrics`) as one that DVC omits."""
+    note = getattr(data, "annot", None)
+    return bool(getattr(data, "metric", False)) or (note is not None and note.type == "metrics")
 
 
 def name(stage: Any) -> str:

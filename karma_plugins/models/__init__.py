@@ -115,6 +115,10 @@ def aligned(base: Model, path: Path) -> Model:
 
     It is asked as its base is, system prompt included. Raises ModelError as `load` does.
     """
+    if not path.is_dir():
+        raise ModelError(
+            f"{path}: no such folder of aligned weights. Run the stage that writes it: `dvc repro`."
+        )
     if not isinstance(base.source, Weights):
         raise ModelError(f"'{base.path}' holds no weights, so nothing was trained from it.")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ from karma_plugins import lineage
 from karma_plugins.errors import KarmaError, ParamsError
 from karma_plugins.lineage.git import git
 from karma_plugins.lineage.hashing import open_repo
-from karma_plugins.params import yaml
-from karma_plugins.runtime.progress import progress
 
 #: Seconds between two looks at the queue, and in which workers that were started show themselves.
 POLL, GRACE = 5.0, 60.0
@@ -46,11 +45,18 @@ def finished(folder: Path) -> dict[str, str]:
     return {revision.experiment: str(revision.sha) for revision in found}
 
 
-def run(folder: Path, wanted: Sequence[Experiment], *, workers: int, label: str) -> dict[str, str]:
+def run(
+    folder: Path,
+    wanted: Sequence[Experiment],
+    *,
+    workers: int,
+    progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
+) -> dict[str, str]:
     """Have DVC's queue run the experiments that are not finished; the commit of each by name.
 
     What already waits or runs in the queue is not put there again, so that a call that was cut off can be
-    repeated. Raises ExperimentError where an experiment fails, once all others have ended.
+    repeated. `progress` shows how many of so many are done. Raises ExperimentError where
+    an experiment fails, once all others have ended.
     """
     names = {experiment.name for experiment in wanted}
     queue = open_repo(folder).experiments.celery_queue
@@ -58,7 +64,7 @@ def run(folder: Path, wanted: Sequence[Experiment], *, workers: int, label: str)
     there = finished(folder).keys() | _waiting(queue, names)
     _put(folder, [experiment for experiment in wanted if experiment.name not in there])
     done = len(names & finished(folder).keys())
-    with progress(label, len(names) - done) as advance:
+    with progress(len(names) - done) as advance:
         started = -GRACE
         while _waiting(queue, names):
             if time.monotonic() - started > GRACE and not queue.worker_status():
@@ -81,10 +87,7 @@ def run(folder: Path, wanted: Sequence[Experiment], *, workers: int, label: str)
 
 def read_metrics(folder: Path, commit: str, path: str) -> Any:
     """A JSON metrics file of an experiment, by its path beside dvc.yaml; ExperimentError where it is gone."""
-    try:
-        locked = yaml.parse(git(folder, "show", f"{commit}:./dvc.lock")) or {}
-    except yaml.YamlError as error:
-        raise ExperimentError(f"dvc.lock of {commit[:7]}: not readable as YAML ({error}).") from error
+    locked = lineage.read_document(git(folder, "show", f"{commit}:./dvc.lock"), f"dvc.lock of {commit[:7]}")
     outs = [out for stage in locked.get("stages", {}).values() for out in stage.get("outs", [])]
     md5 = next((out["md5"] for out in outs if out["path"] == path), None)
     if md5 is None:

@@ -79,6 +79,8 @@ def read_items(path: Path) -> list[str]:
     if not path.exists():
         raise TableError(f"evaluation items '{path}': no such file.")
     files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    if not files:
+        raise TableError(f"evaluation items '{path}': the folder holds no file.")
     return [text for file in files for text in _texts(file)]
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +51,9 @@ class StageRun:
 
     def figure(self, name: str, draw: Callable[..., Figure], *data: Any) -> None:
         """The picture that `draw(*data)` makes, as `pictures/<name>.png`; drawn only where it is kept."""
+
+    def page(self, name: str, write: Callable[..., str], *data: Any) -> None:
+        """The text that `write(*data)` makes, as artifact `name`; written only where it is kept."""
 
     def model(
         self,
@@ -101,6 +104,11 @@ class TrackedRun(StageRun):
         pictures.mkdir(parents=True, exist_ok=True)
         picture = pictures / f"{name}.png"
         draw(*data).savefig(picture, format="png", bbox_inches="tight", metadata={"Software": None})
+
+    def page(self, name: str, write: Callable[..., str], *data: Any) -> None:  # noqa: D102
+        place = self._folder / "artifacts" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(write(*data), encoding="utf-8")
 
     def model(  # noqa: D102
         self,
@@ -180,8 +188,10 @@ def stage(
         try:
             yield run
             run.finish(inputs, outs)
-        except BaseException:
-            run.end("FAILED")
+        except BaseException as error:
+            # A full disk must not hide what went wrong: the record then stays as it was, and sync ends it.
+            with suppress(OSError):
+                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
     finally:
         courier.wait()

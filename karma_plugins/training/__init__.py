@@ -256,14 +256,17 @@ def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
         partial = output.with_name(f".{output.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        if settings.lora is not None and settings.lora.export == "merged":
-            with quiet():
-                save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
-        else:
-            shutil.copytree(trained.adapter or trained.location, partial)
-        if output.exists():
-            shutil.rmtree(output)
-        partial.replace(output)
+        try:
+            if settings.lora is not None and settings.lora.export == "merged":
+                with quiet():
+                    save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
+            else:
+                shutil.copytree(trained.adapter or trained.location, partial)
+            if output.exists():
+                shutil.rmtree(output)
+            partial.replace(output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     processes.wait()
 
 

@@ -11,6 +11,7 @@ from karma_plugins import schemas, tables
 from karma_plugins.curriculum import Curriculum, dataset
 from karma_plugins.curriculum.card import Provenance
 from karma_plugins.params import CurriculumSection
+from karma_plugins.staging import hashes
 from tests.curriculum.curriculum_cases import build, by_chance
 
 SETTINGS = CurriculumSection(
@@ -132,6 +133,6 @@ def test_provenance_names_every_judge_with_versions_and_the_inputs_hashes(tmp_pa
         schema=schemas.JUDGES.columns,
         orient="row",
     )
-    found = dataset.provenance(judges, schemas.BIAS.empty(), [tmp_path / "rewards.parquet"])
+    found = dataset.provenance(judges, schemas.BIAS.empty(), hashes([tmp_path / "rewards.parquet"]))
     assert found.judges == {"one": "one (x 1), one (x 2)", "two": "two (y 1)"}
     assert found.hashes == {"rewards.parquet": hashlib.md5(b"bytes").hexdigest()}
