@@ -24,9 +24,7 @@ from tests.lineage import shapes  # noqa: E402
 from tests.lineage.projects import Project  # noqa: E402
 
 #: Width and height of the browser's window, the part without MLflow's side bars, and the number of colours.
-SIZE, PART, COLOURS = (1760, 560), (195, 0, 1375, 560), 48
-#: The list of stage runs alone, without the pipeline's run around them.
-STAGES = "searchFilter=tags.%60karma.role%60%20%3D%20%27stage%27"
+SIZE, PART, COLOURS = (1500, 640), (195, 0, 1112, 640), 48
 
 
 def main() -> None:
@@ -44,7 +42,7 @@ def main() -> None:
             runs = {run.info.run_name: run.info for run in project.runs()}
             evaluate = runs["evaluate"]
             where = f"{url}/#/experiments/{evaluate.experiment_id}"
-            picture(f"{where}/runs?compareRunsMode=TABLE&{STAGES}", folder / "sync_after.png")
+            picture(f"{where}/runs?compareRunsMode=TABLE", folder / "sync_after.png")
             picture(f"{where}/runs/{evaluate.run_id}", folder / "sync_run.png")
             (model,) = project.models()
             picture(f"{where}/models/{model.model_id}", folder / "sync_model.png")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -179,9 +178,9 @@ class Session:
                     Ready(record, self._parent(work, record), run, points if fresh else None, artifacts)
                 )
         at_once = self._all_at_once([partial(self._log, one) for one in ready])
-        for one, logged in zip(ready, at_once or repeat(None, len(ready)), strict=True):
+        for place, one in enumerate(ready):
             with self._set_aside(work, one.record.name):
-                run_id, final = logged or self._store.together(partial(self._log, one))
+                run_id, final = at_once[place] if at_once else self._store.together(partial(self._log, one))
                 if one.points is not None:
                     finished.log_files(self._store, run_id, one.record, one.artifacts)
                 work.records.append((one.record, run_id, final, one.points is not None))
