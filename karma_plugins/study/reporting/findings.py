@@ -290,4 +290,4 @@ def _loss(history: pl.DataFrame | None) -> pl.DataFrame:
     if history is None:
         return pl.DataFrame(schema=LOSS)
     rows = history.filter(metric="loss").sort("step", "phase")
-    return rows.select("step", "phase", loss="value").cast(LOSS)  # type: ignore[arg-type]
+    return rows.select("step", "phase", loss="value").cast(LOSS)
