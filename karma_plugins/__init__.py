@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         API_VERSION,
         Answer,
         AnswerPair,
-        Completion,
         Endpoint,
         Evidence,
         Expected,
@@ -24,11 +23,14 @@ if TYPE_CHECKING:
         Options,
         Pairing,
         PairingContext,
+        Piece,
         Profile,
         Profiler,
         Recorded,
+        Reply,
         Report,
         Request,
+        Runner,
         Source,
         TrainingJob,
         TrainingSettings,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
         Verdicts,
         Weights,
     )
-    from karma_plugins.errors import KarmaError
+    from karma_plugins.errors import KarmaError, RunnerError
     from karma_plugins.hookspecs import hookimpl
 
 __version__ = "0.1.0"
@@ -45,7 +47,6 @@ __all__ = [
     "API_VERSION",
     "Answer",
     "AnswerPair",
-    "Completion",
     "Endpoint",
     "Evidence",
     "Expected",
@@ -61,11 +62,15 @@ __all__ = [
     "Options",
     "Pairing",
     "PairingContext",
+    "Piece",
     "Profile",
     "Profiler",
     "Recorded",
+    "Reply",
     "Report",
     "Request",
+    "Runner",
+    "RunnerError",
     "Source",
     "Tables",
     "TrainingJob",
@@ -80,7 +85,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'karma_plugins' has no attribute '{name}'")
-    home = {"KarmaError": "errors", "hookimpl": "hookspecs"}.get(name, "contracts")
+    home = {"KarmaError": "errors", "RunnerError": "errors", "hookimpl": "hookspecs"}.get(name, "contracts")
     return getattr(import_module(f"karma_plugins.{home}"), name)
 
 

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
+from unicodedata import category
 
 import click
 
-from karma_plugins.errors import KarmaError, not_installed
+from karma_plugins.errors import KarmaError, not_installed, refused_by_system
+
+#: Exit status of a process that Ctrl-C ended, as shells count it.
+INTERRUPTED = 130
+#: Characters of a line on stderr.
+LONGEST = 2000
+JOINERS = "\t\xad\u200c\u200d"
+STOPPED = "Stopped by Ctrl-C. Finished work is kept: the same command goes on where it was."
 
 
 class Guarded(click.Command):
-    """A command whose KarmaError ends as one red line on stderr and exit status 1; `KARMA_DEBUG=1` shows the
+    """A command whose errors end as one red line on stderr and exit status 1; `KARMA_DEBUG=1` shows the
     traceback.
     """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as click does, with warnings in one line each."""
-        return guard(super().main, *args, **kwargs)
+        return guard(_run, super().main, *args, **kwargs)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """None where DVC runs the command: there `--help` is a name out of params, and help is no out."""
+        return None if os.environ.get("DVC_STAGE") else super().get_help_option(ctx)
 
 
 class GuardedGroup(click.Group):
@@ -27,35 +43,116 @@ class GuardedGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run as click does, with warnings in one line each."""
-        return guard(super().main, *args, **kwargs)
+        return guard(_run, super().main, *args, **kwargs)
+
+
+def _run(main: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Click's own `main`, but that Ctrl-C and the system's errors come through to the guard."""
+    standalone = kwargs.pop("standalone_mode", True)
+    try:
+        given = args[0] if args else kwargs.get("args")
+        if "" in (sys.argv[1:] if given is None else given):  # as a path it would be the working directory
+            raise click.UsageError("An argument is empty. Give a value, or leave it out.")
+        status = main(*args, standalone_mode=False, **kwargs)
+    except click.ClickException as error:
+        if not standalone:
+            raise
+        error.show()
+        sys.exit(error.exit_code)
+    if standalone:
+        sys.exit(status if isinstance(status, int) else 0)
+    return status
 
 
 def guard(run: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `run`; a KarmaError or a package that is absent becomes one line on stderr and exit status 1."""
+    """Call `run`; what goes wrong becomes one line on stderr and exit status 1, Ctrl-C status 130.
+
+    A KarmaError says what to do. So does a package that is absent, and what the operating system refuses
+    (a full disk, permissions). Anything else is a fault of ours or of a plugin, and its line says so.
+    `KARMA_DEBUG=1` shows the traceback of each.
+    """
     warnings.showwarning = _one_line
     try:
         return run(*args, **kwargs)
-    except KarmaError as error:
+    except (KeyboardInterrupt, click.Abort):
         if os.environ.get("KARMA_DEBUG"):
             raise
-        _stop(error)
-    except ImportError as error:
-        told = not_installed(error)
-        if told is None or os.environ.get("KARMA_DEBUG"):
+        _end(STOPPED, INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("KARMA_DEBUG"):
             raise
-        _stop(told)
+        _end(f"Error: {described(error)}", 1)
 
 
-def _stop(error: KarmaError) -> NoReturn:
-    click.secho(f"Error: {' '.join(str(error).split())}", fg="red", err=True)
-    sys.exit(1)
+def interruptible() -> None:
+    """Have Ctrl-C end in one line also while modules are imported, before any command runs."""
+    sys.excepthook = _interrupted
+
+
+def described(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, KarmaError):
+        return " ".join(str(error).split())
+    if isinstance(error, ImportError) and (lacking := not_installed(error)):
+        return str(lacking)
+    if reason := refused_by_system(error):
+        return reason
+    if isinstance(error, MemoryError):
+        return "not enough memory. Free some, or make batches, shards or inputs smaller."
+    return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> str:
+    """A fault: what it was and where, for whoever mends it."""
+    said = " ".join(str(error).split())
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return (
+        f"unexpected {type(error).__name__}{place}{f': {said[:300]}' if said else ''}. This is a fault of "
+        "karma-plugins or of a plugin: KARMA_DEBUG=1 shows all of it; please report it."
+    )
+
+
+def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt) or os.environ.get("KARMA_DEBUG"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    sys.stderr.write(f"{STOPPED}\n")
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def _end(line: str, status: int) -> NoReturn:
+    click.secho(_clipped(line), fg="red", err=True)
+    sys.exit(status)
 
 
 def say(text: str) -> None:
-    """One line of progress or result on stdout."""
-    click.echo(text)
+    """One or more lines of progress or result on stdout."""
+    click.echo("\n".join(printable(line) for line in text.split("\n")))
+
+
+def printable(line: str) -> str:
+    """The text with what would move the cursor, colour, hide or turn round what follows it made visible.
+
+    Such characters come from servers, files and names; a terminal or a log must not obey them.
+    """
+    if line.isprintable():
+        return line
+    return "".join(c.encode("unicode_escape").decode() if _acts(c) else c for c in line)
+
+
+def _acts(character: str) -> bool:
+    """Whether a terminal may act on a character instead of showing it; emoji and scripts need joiners."""
+    return category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in JOINERS
+
+
+def _clipped(text: str) -> str:
+    """One line of a length that people read."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if "karma" in str(message) or category is UserWarning:
-        click.secho(f"Warning: {' '.join(str(message).split())}", fg="yellow", err=True)
+        click.secho(_clipped(f"Warning: {message}"), fg="yellow", err=True)

@@ -9,10 +9,10 @@ on any machine (a model that it needs stays loaded in a `functools.lru_cache`).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import pluggy
@@ -35,13 +35,15 @@ Report: TypeAlias = Callable[[Mapping[str, float], int], None]
 UNREPEATED = "unrepeated"
 #: A share of a whole.
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+#: What every generator of random numbers takes.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Status: TypeAlias = Literal["ok", "tie", "skipped", "failed"]
 
 
 class Options(BaseModel):
     """Base of every plugin's options: unknown keys are refused, values are checked, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 # --- what lies at a model's path ----------------------------------------------------------------------------
@@ -157,9 +159,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model answered. `text` is null exactly when `error` says why; a recorded answer may lack token
-    counts.
+class Reply:
+    """What came back for one request.
+
+    `text` is null exactly when `error` says why; a recorded answer may lack token counts.
     """
 
     text: str | None
@@ -314,7 +317,7 @@ class TrainingSettings(Options):
     checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
     bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
     lora: LoraSettings | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +351,39 @@ class TrainingJob:
     phase: int = 0
     score: Callable[[Sequence[Answer]], Sequence[Verdict]] | None = None
     prompts: pl.DataFrame | None = None
+
+
+# --- how work is cut up -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a stage's work: a function that can be imported by name, and all that it needs.
+
+    `key` says all that decides the result (empty where it is not kept), `label` is its name in messages. Any
+    process on any machine may call it, any number of times: the result is the same.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    label: str = ""
+
+    def __call__(self) -> Any:
+        """Compute it here and now."""
+        return self.function(*self.arguments)
+
+
+class Shards(Protocol):
+    """Has pieces of work computed whose functions give a frame, keeping or not keeping what is finished."""
+
+    def run(self, pieces: Sequence[Piece]) -> Iterator[pl.DataFrame]:
+        """Yield the frame of each piece, in order; what is kept is not computed again."""
+        ...
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Keep these no longer: what they hold is to be made again."""
+        ...
 
 
 # --- what a plugin is ---------------------------------------------------------------------------------------
@@ -402,7 +438,7 @@ class KinshipMetric(Plugin):
 class Generator(Plugin):
     """Answers prompts in one of two ways.
 
-    `generate(model, requests, options)`: one `Completion` for each request, in order.
+    `generate(model, requests, options)`: one `Reply` for each request, in order.
     `recall(model, prompts, options)`: the answers recorded for table `prompts`, whatever was asked; a row for
     each prompt and sample, with columns prompt_id, sample, text, finish_reason, prompt_tokens,
     completion_tokens and error as in table `responses`.
@@ -413,7 +449,7 @@ class Generator(Plugin):
     where nothing is to be paid. It asks nothing; `karma check` shows it.
     """
 
-    generate: Callable[[Model, Sequence[Request], Any], Sequence[Completion]] | None = None
+    generate: Callable[[Model, Sequence[Request], Any], Sequence[Reply]] | None = None
     recall: Callable[[Model, pl.DataFrame, Any], pl.DataFrame] | None = None
     check: Callable[[Model, pl.DataFrame, Any], None] | None = None
     keeps_shards: bool = True
@@ -509,6 +545,21 @@ class Exporter(Plugin):
     summary: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Runner(Plugin):
+    """Computes pieces of work somewhere: `run(pieces, options)` yields `(piece.key, piece())` for each piece.
+
+    `pieces` is an iterator: take no more from it than there is room for, as what is taken can't be taken by
+    another process that shares the work. The results may come in any order, each once. A piece can be
+    pickled; what it gives are the bytes of a parquet file. Whoever called `run` keeps them, in a folder that
+    workers need not see: a runner writes nothing. An error that a piece raises is raised as it is; where a
+    piece ends its worker every time, RunnerError names the piece's `label`. When the iterator is closed
+    before its end, stop what is under way.
+    """
+
+    run: Callable[[Iterator[Piece], Any], Iterator[tuple[str, bytes]]]
+
+
 #: The kinds, by the name that hooks, `karma plugins` and messages use.
 KINDS: Mapping[str, type[Plugin]] = {
     "profilers": Profiler,
@@ -519,4 +570,5 @@ KINDS: Mapping[str, type[Plugin]] = {
     "objectives": Objective,
     "importers": Importer,
     "exporters": Exporter,
+    "runners": Runner,
 }

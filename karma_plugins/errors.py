@@ -4,6 +4,9 @@ status 1.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -17,6 +20,7 @@ EXTRAS: Mapping[str, str] = {
     "accelerate": "train", "datasets": "train", "peft": "train", "trl": "train",
     "langdetect": "profile", "lm_eval": "profile", "nltk": "profile",
     "tensordict": "ppo", "torchrl": "ppo",
+    "ray": "ray",
     "vl_convert": "report",
 }  # fmt: skip
 
@@ -57,6 +61,10 @@ class RequestError(KarmaError):
     """A server or hub can't be reached, refuses, or a limit on requests, tokens or money is met."""
 
 
+class RunnerError(KarmaError):
+    """A worker died over a piece of work, differs from the process that hands it out, or can't be reached."""
+
+
 class NotInstalledError(KarmaError):
     """A package that something needs is not installed; the text ends with the line that installs it."""
 
@@ -95,9 +103,9 @@ def not_installed(error: ImportError, who: str = "") -> NotInstalledError | None
         return None
     if not installed(package):
         return needs(package, who)
-    said = " ".join(str(error).partition(" (")[0].split())
+    first_line = " ".join(str(error).partition(" (")[0].split())
     return NotInstalledError(
-        f"{who or 'This'} needs another version of {package} ({said}): {install(package)}"
+        f"{who or 'This'} needs another version of {package} ({first_line}): {install(package)}"
     )
 
 
@@ -105,3 +113,54 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that suggests the nearest known name; empty when none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+#: What to do about an error of the operating system, by its number.
+_CURES: Mapping[int, str] = {
+    errno.ENOSPC: "Make room there and run the same command again: finished work is kept.",
+    errno.EDQUOT: "Make room there and run the same command again: finished work is kept.",
+    errno.EROFS: "Make it writable, or work in a folder that is.",
+    errno.EACCES: "Make it readable and writable for this user.",
+    errno.EPERM: "Make it readable and writable for this user.",
+    errno.ENOENT: "Name what is there.",
+    errno.ENOTDIR: "A file is where a folder must be: move it away.",
+    errno.EEXIST: "Something is in the way: move it away.",
+    errno.EISDIR: "A folder is where a file must be: move it away.",
+    errno.ENAMETOOLONG: "Use shorter names.",
+    errno.EMFILE: "Raise the limit of open files (`ulimit -n`).",
+    errno.EIO: "The disk or the network behind it fails: look there.",
+}
+#: What libraries of other languages say of a number.
+_NUL = re.compile("null byte|NUL byte|null character")
+_OS_ERROR = re.compile(r"os error (\d+)")
+_GRAVE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EIO, errno.ENAMETOOLONG)
+_SAID: Mapping[str, int] = {
+    **{os.strerror(number).lower(): number for number in _GRAVE},
+    "database or disk is full": errno.ENOSPC,
+    "readonly database": errno.EROFS,
+}
+
+
+def refused_by_system(error: BaseException) -> str | None:
+    """What the operating system refused, where, and what to do, in one line; null for any other error.
+
+    Libraries wrap such refusals in errors of their own, so their text and causes are looked at, too.
+    """
+    cause: BaseException | None = error
+    if _NUL.search(str(error)):
+        return "a file's name holds a NUL character, which none can. Use another."
+    while cause is not None:
+        number = (cause.errno if isinstance(cause, OSError) else None) or _number_in(str(cause))
+        if number is not None and (cause is error or number in _GRAVE):
+            place = str(getattr(cause, "filename2", None) or getattr(cause, "filename", None) or "")
+            reason = os.strerror(number).lower()
+            where = f"{place}: {reason}" if place else reason
+            return f"{where}. {_CURES.get(number, 'Mend that, and run the same command again.')}"
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None
+
+
+def _number_in(said: str) -> int | None:
+    if matched := _OS_ERROR.search(said):
+        return int(matched[1])
+    return next((number for text, number in _SAID.items() if text in said.lower()), None)

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from karma_plugins import generation, profiling
-from karma_plugins.contracts import Generator, Model, Profiler, Report
+from karma_plugins.contracts import Generator, Model, Profiler, Report, Shards
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.profiling import comparing
 from karma_plugins.registry import Bound, Juror
-from karma_plugins.runtime.shards import Shards
+from karma_plugins.runtime import statistics
 from karma_plugins.schemas import HELDOUT, RESPONSES
 from karma_plugins.texts import forms
 
@@ -40,8 +39,6 @@ MEASURES = {
 POINTS = pl.Schema(
     {"competency": pl.String, "measure": pl.String, "mean": pl.Float64, "low": pl.Float64, "high": pl.Float64}
 )
-#: Bootstrap rounds drawn at once: bounds memory, changes no number.
-CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ def evaluate(
             "Look at evaluate.judges."
         )
     profiles = {
-        label: profiling.profile(replace(model, name=label), profiler, tasks)
+        label: profiling.profile(replace(model, name=label), profiler, tasks, shards=shards)
         for label, model in ((BASE, base), (ALIGNED, aligned))
     }
     metrics = compare(found, settings) | {
@@ -167,23 +164,6 @@ def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
             for (competency,), rows in sorted(found.group_by("competency"), key=lambda group: str(group[0]))
         },
     }
-
-
-def intervals(
-    values: NDArray[np.float64], *, rounds: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Means of the columns of `values` (prompts x measures) and their 95% percentile bootstrap over prompts.
-
-    The rounds draw whole rows, so that paired measures stay paired.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    means = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(CHUNK, rounds - done)) @ values / n
-        for done in range(0, rounds, CHUNK)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
-    return values.mean(axis=0), low, high
 
 
 def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
@@ -350,7 +330,7 @@ def _means(scores: pl.DataFrame) -> dict[str, float | None]:
 
 def _measures(rows: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     values = rows.select(MEASURES.values()).to_numpy().astype(np.float64)
-    mean, low, high = intervals(values, rounds=settings.bootstrap, seed=settings.seed)
+    mean, low, high = statistics.bootstrap(values, rounds=settings.bootstrap, seed=settings.seed)
     found: dict[str, Any] = {"accuracy": {}}
     for i, measure in enumerate(MEASURES):
         outer, _, inner = measure.partition(".")

@@ -51,14 +51,14 @@ def sentences(rows: pl.DataFrame) -> list[str]:
         return []
     if rows["size"][0] == rows.height > 1:
         return ["families: nothing tells the models apart, all are one"]
-    told = [f"families, cut at a relative kinship of {rows['cut'][0]:.2f}:"]
+    lines = [f"families, cut at a relative kinship of {rows['cut'][0]:.2f}:"]
     groups = rows.drop_nulls("family").group_by("family", maintain_order=True)
     for (family,), mates in sorted(groups, key=lambda group: (-group[1].height, group[0])):
         sure = mates["sure"].to_numpy().min()
-        told.append(f"  {family}: {', '.join(mates['model'])} (in {sure:.0%} of resampled tables)")
+        lines.append(f"  {family}: {', '.join(mates['model'])} (in {sure:.0%} of resampled tables)")
     if alone := rows.filter(pl.col("family").is_null())["model"].to_list():
-        told.append(f"  alone: {', '.join(alone)}")
-    return told
+        lines.append(f"  alone: {', '.join(alone)}")
+    return lines
 
 
 def members(kinship: pl.DataFrame) -> list[list[str]]:
@@ -67,8 +67,8 @@ def members(kinship: pl.DataFrame) -> list[list[str]]:
     label = _labels(square)[0]
     if not names:
         return []
-    found = [[names[i] for i in np.flatnonzero(label == number)] for number in range(int(label.max()) + 1)]
-    return sorted(found)
+    groups = [[names[i] for i in np.flatnonzero(label == number)] for number in range(int(label.max()) + 1)]
+    return sorted(groups)
 
 
 def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -83,15 +83,15 @@ def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
         agreed += ((again[:, None] == again) == same).all(axis=1)
     others = np.where(np.eye(len(names), dtype=bool), -1.0, square)
     centre = np.where(same, square, 0.0).sum(axis=1)
-    found = []
+    family_rows = []
     for i, name in enumerate(names):
         mates = np.flatnonzero(same[i])
         near = int(others[i].argmax())
         family = names[int(mates[centre[mates].argmax()])] if len(mates) > 1 else None
-        found.append(
+        family_rows.append(
             (metric, name, family, len(mates), agreed[i] / ROUNDS, cut, names[near], float(others[i, near]))
         )
-    return pl.DataFrame(found, schema=FAMILIES.columns, orient="row")
+    return pl.DataFrame(family_rows, schema=FAMILIES.columns, orient="row")
 
 
 def _squares(rows: pl.DataFrame) -> tuple[list[str], Floats, Floats]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Objective,
         Pairing,
         Profiler,
+        Runner,
     )
 
 hookspec = pluggy.HookspecMarker("karma")
@@ -64,3 +65,8 @@ def karma_register_importers() -> Sequence[Importer]:  # type: ignore[empty-body
 @hookspec
 def karma_register_exporters() -> Sequence[Exporter]:  # type: ignore[empty-body]
     """Exporters: write the preference data in another layout. Named as in `karma export NAME`."""
+
+
+@hookspec
+def karma_register_runners() -> Sequence[Runner]:  # type: ignore[empty-body]
+    """Runners: compute the pieces of a stage's work, here or on other machines. Named in `runner.runner`."""

@@ -90,14 +90,14 @@ def _rows_of_dataset(settings: PromptsSection) -> Iterator[tuple[str, Mapping[st
     try:
         rows = load_dataset(name, settings.config, split=settings.dataset_split, revision=revision)
     except Exception as error:
-        asked = f"dataset '{name}' (revision {revision}, split {settings.dataset_split})"
+        dataset = f"dataset '{name}' (revision {revision}, split {settings.dataset_split})"
         cure = (
             ""
             if local
             else f" Fetch it beforehand where there is a network: hf download --repo-type dataset {name}"
         )
         raise TableError(
-            f"params.yaml, prompts.dataset: can't load {asked}: {_cause(error)}.{cure}"
+            f"params.yaml, prompts.dataset: can't load {dataset}: {_cause(error)}.{cure}"
         ) from error
     for i, row in enumerate(rows, start=1):
         where = f"{name}, row {i}"
@@ -115,8 +115,8 @@ def _cause(error: BaseException) -> str:
 def _prompt(row: Mapping[str, Any], settings: PromptsSection, *, where: str) -> tuple[dict[str, Any], str]:
     columns = settings.columns
     messages = _messages(row, columns.messages, columns.prompt, where)
-    found = row.get(columns.competency)
-    competency = settings.competencies.get(str(found), found) if found is not None else settings.competency
+    stated = row.get(columns.competency)
+    competency = settings.competencies.get(str(stated), stated) if stated is not None else settings.competency
     if not competency:
         raise TableError(
             f"{where}: no competency in column '{columns.competency}'. Name the column in "
@@ -140,28 +140,28 @@ def _prompt(row: Mapping[str, Any], settings: PromptsSection, *, where: str) -> 
 
 
 def _messages(row: Mapping[str, Any], messages: str, prompt: str, where: str) -> list[dict[str, str]]:
-    found = row.get(messages)
-    if found is None and row.get(prompt) is not None:
+    content = row.get(messages)
+    if content is None and row.get(prompt) is not None:
         # A list is a conversation already, as `karma export trl` writes it.
-        asked = row[prompt]
-        found = asked if isinstance(asked, list) else [{"role": "user", "content": asked}]
-    if isinstance(found, str):  # CSV carries conversations as JSON
-        found = json_text.parse(found, f"{where}, column '{messages}'", records.MEND)
-    if found is None:
+        question = row[prompt]
+        content = question if isinstance(question, list) else [{"role": "user", "content": question}]
+    if isinstance(content, str):  # CSV carries conversations as JSON
+        content = json_text.parse(content, f"{where}, column '{messages}'", records.MEND)
+    if content is None:
         known = ", ".join(map(str, row))
         raise TableError(
             f"{where}: neither '{messages}' nor '{prompt}' is there (found: {known}). Set prompts.columns."
         )
-    if not isinstance(found, list) or not found:
+    if not isinstance(content, list) or not content:
         raise TableError(f"{where}: the prompt is empty.")
-    for message in found:
+    for message in content:
         if not isinstance(message, Mapping) or message.get("role") not in ROLES:
             raise TableError(f"{where}: a message needs 'role' (one of {', '.join(ROLES)}) and 'content'.")
         if not isinstance(message.get("content"), str) or not message["content"].strip():
             raise TableError(f"{where}: the prompt is empty (a {message['role']} message without text).")
-    if found[-1]["role"] == "assistant":
+    if content[-1]["role"] == "assistant":
         raise TableError(f"{where}: the last message is the assistant's, so nothing is asked.")
-    return [{"role": m["role"], "content": m["content"]} for m in found]
+    return [{"role": m["role"], "content": m["content"]} for m in content]
 
 
 def _text(value: Any) -> str | None:

@@ -30,6 +30,9 @@ def _schema(name: str, key: str, nullable: str = "", **columns: pl.DataType | ty
     return Schema(name, pl.Schema(columns), tuple(key.split()), frozenset(nullable.split()))
 
 
+#: A task of lm-eval's has several metrics: the first of these is its score, else the first in its own list.
+MAIN_METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "em", "f1")
+
 #: prompt_id is a hash of messages and reference; split is `train` or `heldout`; constraints is JSON.
 PROMPTS = _schema(
     "prompts", "prompt_id", "reference constraints",

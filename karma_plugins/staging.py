@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,14 +15,19 @@ from pydantic import BaseModel
 
 from karma_plugins import lineage, params, tracking
 from karma_plugins.errors import ParamsError
-from karma_plugins.registry import Bound, lock, manager
-from karma_plugins.runtime import processes
+from karma_plugins.registry import Bound, kind_name, lock, manager, selection
+from karma_plugins.registry.digests import stage_digest
+from karma_plugins.registry.stages import STAGES
+from karma_plugins.runtime.pieces import Witness
+from karma_plugins.runtime.processes import device, is_first
 from karma_plugins.runtime.shards import ShardCache, karma_folder
+
+__all__ = ["OURS", "facts", "hashes", "is_first", "karma_folder", "kept", "running", "watched"]
 
 #: What our own pipeline has that others have not, for lineage and tracking, which serve any pipeline.
 OURS: Final = lineage.Settings(
     code="karma.lock.json",
-    aside=("tracking",),
+    aside=("tracking", "runner"),
     experiment="tracking.experiment",
     system_metrics="tracking.system_metrics",
     telling=("curriculum.pairing", "train.objective"),
@@ -29,6 +38,8 @@ OURS: Final = lineage.Settings(
     register="register_as",
     describing=("hub", "folder", "endpoint", "model", "revision", "adapter"),
 )  # fmt: skip
+#: The libraries whose version may show in a result's last bits.
+COMPUTING: Final = ("numpy", "polars", "torch", "transformers", "tokenizers", "peft", "lm-eval", "vllm")
 
 
 @contextmanager
@@ -47,7 +58,7 @@ def running(
     `entry` is what section `models` says of `item`, where the stage goes by it. Of several processes
     (`torchrun`) the first does both. Raises LockError where the installed code differs from karma.lock.json.
     """
-    if not processes.is_first():
+    if not is_first():
         yield tracking.StageRun()
         return
     used = list(used)
@@ -57,6 +68,10 @@ def running(
     if used:
         manager.load().warn_about_broken()
     told: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
+    if STAGES[stage].shared:
+        section, runner = _runner()
+        told["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
+        told["runner"]["allow_different"] = list(section.allow_different)
     told |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
         told["models"] = {item: entry.model_dump(mode="json")}
@@ -82,6 +97,51 @@ def hashes(paths: Iterable[Path]) -> dict[str, str]:
     return {path.name: lineage.file_hash(path) for path in sorted(paths)}
 
 
-def kept(stage: str) -> ShardCache:
-    """Where a stage keeps its finished shards."""
-    return ShardCache(karma_folder() / "shards" / stage)
+def kept(stage: str, used: Iterable[Bound[Any]]) -> ShardCache:
+    """Where a stage keeps its finished pieces, and who computes the others: the runner of params.yaml.
+
+    The code of `used` and of the stage, versions of libraries, and the kind of device are what a worker must
+    have in common with this process.
+    """
+    section, bound = _runner()
+    plugins = tuple(sorted({(kind_name(type(b.plugin)), b.plugin.name) for b in used}))
+    folder = karma_folder() / "shards" / stage
+    if section.allow_different:  # such work is not to be found by a run that allows nothing
+        folder = folder / "-".join(sorted(section.allow_different))
+    witness = Witness(facts, (stage, plugins), section.allow_different)
+    return ShardCache(folder, partial(bound.plugin.run, options=bound.options), witness)
+
+
+@cache
+def facts(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, dict[str, str]]:
+    """What decides results in this process beside the piece: code, libraries, device.
+
+    LockError or PluginError where the stage's script or a plugin is not here.
+    """
+    code = {stage: stage_digest(STAGES[stage])}
+    for kind, name in plugins:
+        entry = lock.plugin_entry(*manager.shared().known(kind, name, where="a piece of work"))
+        code[name] = " ".join(entry.values())
+    return {"code": code, "libraries": _libraries(), "device": {"kind": device()}}
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of Python and of what computes; a library that is not here is left out."""
+    versions = {"python": platform.python_version()}
+    for name in COMPUTING:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def _runner() -> tuple[params.RunnerSection, Bound[Any]]:
+    """Section `runner` with the plugin that it, or KARMA_RUNNER, names."""
+    document = params.read()
+    section = params.RunnerSection()
+    if "runner" in document:
+        section = params.load("runner", params.RunnerSection)
+    if named := os.environ.get("KARMA_RUNNER"):
+        section = section.model_copy(update={"runner": named})
+    bound = selection.runner(section, manager.load())
+    bound.check_installed()
+    return section, bound

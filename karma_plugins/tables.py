@@ -15,6 +15,7 @@ import polars as pl
 
 from karma_plugins.contracts import Verdicts
 from karma_plugins.errors import TableError, did_you_mean
+from karma_plugins.runtime.files import replacing
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
 
 
@@ -80,13 +81,13 @@ def scan_all(paths: Iterable[Path], schema: Schema) -> pl.LazyFrame:
 
 def read_verdicts(folder: Path) -> Verdicts:
     """Read recorded verdicts: tables `judgements` and `comparisons` in a folder, either may be absent."""
-    found = [
+    verdicts = [
         read(path, schema) if (path := folder / f"{schema.name}.parquet").is_file() else schema.empty()
         for schema in (JUDGEMENTS, COMPARISONS)
     ]
-    if all(frame.is_empty() for frame in found):
+    if all(frame.is_empty() for frame in verdicts):
         raise TableError(f"{folder}: holds neither judgements.parquet nor comparisons.parquet with any row.")
-    return Verdicts(*found)
+    return Verdicts(*verdicts)
 
 
 def scan_verdicts(folders: Mapping[str, Path]) -> dict[str, LazyVerdicts]:
@@ -103,10 +104,8 @@ def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
     """Check a table, sort it by its key, and write it whole or not at all."""
     path = Path(path)
     frame = check(frame, schema, where=str(path)).sort(schema.key, nulls_last=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    frame.write_parquet(partial, compression="zstd", row_group_size=ROW_GROUP_SIZE, statistics=True)
-    partial.replace(path)
+    with replacing(path) as partial:
+        frame.write_parquet(partial, compression="zstd", row_group_size=ROW_GROUP_SIZE, statistics=True)
 
 
 class Parts:
@@ -144,15 +143,14 @@ class Parts:
             if not self.files:
                 write(self.schema.empty(), self.path, self.schema)
                 return
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            pl.scan_parquet(self.files).sink_parquet(
-                partial,
-                compression="zstd",
-                row_group_size=ROW_GROUP_SIZE,
-                statistics=True,
-                maintain_order=True,
-            )
-            partial.replace(self.path)
+            with replacing(self.path) as partial:
+                pl.scan_parquet(self.files).sink_parquet(
+                    partial,
+                    compression="zstd",
+                    row_group_size=ROW_GROUP_SIZE,
+                    statistics=True,
+                    maintain_order=True,
+                )
 
 
 def write_verdicts(parts: Iterable[Verdicts], folder: Path) -> None:
@@ -179,9 +177,9 @@ def check(frame: pl.DataFrame, schema: Schema, *, where: str) -> pl.DataFrame:
     frame = frame.select(schema.columns.names())
     for column, dtype in schema.columns.items():
         if frame.schema[column] != dtype:
-            found = frame.schema[column]
-            if found != pl.Null:
-                raise TableError(f"{where}: column '{column}' is {found}, table {schema.name} has {dtype}.")
+            actual = frame.schema[column]
+            if actual != pl.Null:
+                raise TableError(f"{where}: column '{column}' is {actual}, table {schema.name} has {dtype}.")
             frame = frame.with_columns(pl.col(column).cast(dtype))
     nulls = frame.null_count().row(0, named=True)
     for column, count in nulls.items():
@@ -201,15 +199,12 @@ def _first_line(error: Exception) -> str:
 
 def write_json(value: Mapping[str, Any], path: Path | str) -> None:
     """Write numbers for `dvc metrics`, or a report, as JSON with sorted keys, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    with replacing(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_csv(frame: pl.DataFrame, path: Path | str) -> None:
-    """Write points for `dvc plots` as CSV, in the order of the frame."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write_csv(path, float_precision=6)
+    """Write points for `dvc plots` as CSV, in the order of the frame, whole or not at all."""
+    with replacing(Path(path)) as partial:
+        frame.write_csv(partial, float_precision=6)

@@ -12,7 +12,10 @@ order, and a sane answer to empty and odd input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +27,6 @@ from karma_plugins.contracts import (
     API_VERSION,
     Answer,
     AnswerPair,
-    Completion,
     Evidence,
     Exporter,
     Generator,
@@ -36,14 +38,20 @@ from karma_plugins.contracts import (
     Options,
     Pairing,
     PairingContext,
+    Piece,
     Plugin,
     Profile,
     Profiler,
+    Reply,
     Request,
+    Runner,
     Tables,
+    TrainingJob,
+    TrainingSettings,
     Verdict,
+    Weights,
 )
-from karma_plugins.errors import KarmaError
+from karma_plugins.errors import KarmaError, RunnerError
 from karma_plugins.params import validate
 
 ODD_TEXTS = (
@@ -193,8 +201,8 @@ class KinshipMetricContract(PluginContract):
     def test_in_range_or_reasoned(self) -> None:
         """Kinship lies in [0,1], or is null with a reason."""
         frame = self.measured(self.evidence())
-        found = frame["kinship"].drop_nulls()
-        assert found.is_between(-1e-12, 1 + 1e-12).all() and not found.is_nan().any()
+        values = frame["kinship"].drop_nulls()
+        assert values.is_between(-1e-12, 1 + 1e-12).all() and not values.is_nan().any()
         unknown = frame.filter(pl.col("kinship").is_null())
         assert unknown.height == 0 or ("reason" in frame.columns and unknown["reason"].null_count() == 0)
 
@@ -270,26 +278,26 @@ class GeneratorContract(PluginContract):
             for sample in range(2)
         ]
 
-    def completions(self, requests: Sequence[Request]) -> list[Completion]:
+    def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """What the generator answers."""
         assert self.plugin.generate is not None, "a generator that recalls has no requests to answer"
         return list(self.plugin.generate(self.model(), requests, self.checked_options()))
 
     def test_one_completion_each(self) -> None:
-        """As many completions as requests; a text, or an error that says why there is none."""
-        found = self.completions(self.requests())
-        assert len(found) == len(self.requests())
-        for completion in found:
-            assert isinstance(completion, Completion)
-            assert (completion.text is None) == (completion.error is not None)
+        """As many replies as requests; a text, or an error that says why there is none."""
+        replies = self.replies(self.requests())
+        assert len(replies) == len(self.requests())
+        for reply in replies:
+            assert isinstance(reply, Reply)
+            assert (reply.text is None) == (reply.error is not None)
 
     def test_same_again(self) -> None:
         """The same seeds give the same answers."""
-        assert self.completions(self.requests()) == self.completions(self.requests())
+        assert self.replies(self.requests()) == self.replies(self.requests())
 
     def test_nothing_to_answer(self) -> None:
-        """No request gives no completion."""
-        assert self.completions([]) == []
+        """No request gives no reply."""
+        assert self.replies([]) == []
 
 
 class ProfilerContract(PluginContract):
@@ -373,14 +381,41 @@ class PairingContract(PluginContract):
         assert self.paired(self.candidates().clear()).height == 0
 
 
+def pairs_of(count: int) -> pl.DataFrame:
+    """Table `pairs` with so many rows in curriculum order, for tests of objectives and exporters."""
+    rows = [
+        {
+            "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
+            "chosen": [{"role": "assistant", "content": f"good {i}"}],
+            "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
+            "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
+            "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
+            "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
+            "kinship": None, "complexity": 0.5, "difficulty": i / count,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=schemas.PAIRS.columns)
+
+
 class ObjectiveContract(PluginContract):
-    """What the train stage relies on; override `job` with a small one in a temporary folder."""
+    """What the train stage relies on; override `start` with a tiny model, or `job` for more than one step."""
 
     plugin: ClassVar[Objective]
 
-    def job(self, folder: Path) -> Any:
-        """A `TrainingJob` on a tiny model whose output lies in `folder`."""
-        raise TypeError("override job() in your subclass of ObjectiveContract")
+    def start(self, folder: Path) -> Path:
+        """A folder of weights to train, made in `folder`."""
+        raise TypeError("override start() or job() in your subclass of ObjectiveContract")
+
+    def job(self, folder: Path) -> TrainingJob:
+        """One step on four pairs, whose output lies in `folder`."""
+        start = Weights(folder=str(self.start(folder)))
+        pairs = pairs_of(4)
+        return TrainingJob(
+            start=start, reference=start, base=start, pairs=pairs, all_pairs=pairs, steps=1,
+            output=folder / "out", checkpoints=folder / "checkpoints", shared=folder / "shared",
+            settings=TrainingSettings(batch_size=4, bf16=False), report=lambda metrics, step: None,
+        )  # fmt: skip
 
     def test_writes_safe_weights(self, tmp_path: Path) -> None:
         """The output is a folder of safetensors, without pickles."""
@@ -391,14 +426,106 @@ class ObjectiveContract(PluginContract):
         assert not any(name.endswith((".bin", ".pt", ".pkl", ".pth")) for name in names)
 
 
-def _values(found: Sequence[float | Verdict]) -> list[float | None]:
-    return [one.value if isinstance(one, Verdict) else float(one) for one in found]
+def rows(number: int) -> bytes:
+    """A table of one column as a parquet file: what a piece of work gives, for tests of runners."""
+    buffer = io.BytesIO()
+    pl.DataFrame({"number": [number] * 3}).write_parquet(buffer)
+    return buffer.getvalue()
 
 
-def _check_values(found: Sequence[float | Verdict], count: int) -> None:
-    found = list(found)
-    assert len(found) == count, f"{len(found)} verdicts for {count}"
-    for one in found:
+def refusal(number: int) -> bytes:
+    """A piece that fails in words of its own."""
+    raise KarmaError(f"piece {number} can't be computed: give it another number")
+
+
+def death(number: int, folder: str, lives: int) -> bytes:
+    """A piece that ends its process without a word, the first so many times."""
+    places = [Path(folder) / f"{number}-{life}" for life in range(lives)]
+    for place in places:
+        if not place.exists():
+            place.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return rows(number)
+
+
+class RunnerContract(PluginContract):
+    """What every stage relies on whose work is cut in pieces.
+
+    `apart` is false where pieces are computed in this process, which a piece then may not end. `room` is the
+    most pieces that may be in hand at once.
+    """
+
+    plugin: ClassVar[Runner]
+    apart: ClassVar[bool] = True
+    room: ClassVar[int] = 64
+
+    def results(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, bytes]]:
+        """What the runner gives."""
+        return iter(self.plugin.run(iter(pieces), self.checked_options()))
+
+    def test_each_piece_gives_its_result_once(self) -> None:
+        """In any order; nothing is computed for no pieces."""
+        wanted = {f"key {number}": rows(number) for number in range(7)}
+        results = list(self.results(Piece(f"key {n}", rows, (n,), f"piece {n}") for n in range(7)))
+        assert len(results) == len(wanted)
+        assert dict(results) == wanted
+        assert list(self.results([])) == []
+
+    def test_takes_what_it_has_room_for(self) -> None:
+        """What it takes no other process can take; closed early, it ends."""
+        taken: list[int] = []
+
+        def pieces() -> Iterator[Piece]:
+            for number in range(10_000):
+                taken.append(number)
+                yield Piece(f"key {number}", rows, (number,), f"piece {number}")
+
+        results = self.results(pieces())
+        next(results)
+        assert len(taken) <= self.room, f"{len(taken)} pieces were taken before the first result"
+        getattr(results, "close", lambda: None)()
+
+    def test_an_error_arrives_as_itself(self) -> None:
+        """Its class and its words."""
+        pieces = [Piece("a", rows, (1,), "piece 1"), Piece("b", refusal, (2,), "piece 2")]
+        assert str(self.raised(pieces)) == "piece 2 can't be computed: give it another number"
+
+    def test_a_worker_that_dies_once_loses_nothing(self, tmp_path: Path) -> None:
+        """The piece is computed again, the others too where they were lost with it."""
+        if not self.apart:
+            return
+        pieces = [Piece(f"key {n}", death, (n, str(tmp_path), int(n == 2)), f"piece {n}") for n in range(5)]
+        assert dict(self.results(pieces)) == {f"key {n}": rows(n) for n in range(5)}
+
+    def test_a_piece_that_always_ends_its_worker_is_named(self, tmp_path: Path) -> None:
+        """In one line; the others that were in hand are not blamed."""
+        if not self.apart:
+            return
+        pieces = [
+            Piece(f"key {n}", death, (n, str(tmp_path), 1000 * (n == 1)), f"piece {n}") for n in range(3)
+        ]
+        error = self.raised(pieces)
+        assert isinstance(error, RunnerError), f"a piece that ends every worker gave {error!r}"
+        assert "piece 1" in str(error)
+        assert "\n" not in str(error)
+
+    def raised(self, pieces: Iterable[Piece]) -> KarmaError | None:
+        """The error that the pieces end in; null where they end well."""
+        try:
+            list(self.results(pieces))
+        except KarmaError as error:
+            return error
+        return None
+
+
+def _values(verdicts: Sequence[float | Verdict]) -> list[float | None]:
+    return [one.value if isinstance(one, Verdict) else float(one) for one in verdicts]
+
+
+def _check_values(verdicts: Sequence[float | Verdict], count: int) -> None:
+    verdicts = list(verdicts)
+    assert len(verdicts) == count, f"{len(verdicts)} verdicts for {count}"
+    for one in verdicts:
         if isinstance(one, Verdict):
             assert (one.value is None) == (one.status in ("skipped", "failed"))
             assert one.value is not None or one.reason, "a verdict without a value needs a reason"
@@ -479,19 +606,7 @@ class ExporterContract(PluginContract):
 
     def tables(self) -> Tables:
         """Three pairs in curriculum order."""
-        rows = [
-            {
-                "order": i, "phase": 0, "prompt": [{"role": "user", "content": f"Why {i}? \u00df\u2192"}],
-                "chosen": [{"role": "assistant", "content": f"good {i}"}],
-                "rejected": [{"role": "assistant", "content": f"bad\n{i}"}],
-                "prompt_id": f"{i:016x}", "competency": "knowledge", "chosen_id": f"{2 * i:016x}",
-                "rejected_id": f"{2 * i + 1:016x}", "chosen_model": "a", "rejected_model": "b",
-                "chosen_reward": 1.0, "rejected_reward": 0.0, "margin": 1.0, "disagreement": None,
-                "kinship": None, "complexity": 0.5, "difficulty": i / 3,
-            }
-            for i in range(3)
-        ]  # fmt: skip
-        return Tables({"pairs": pl.DataFrame(rows, schema=schemas.PAIRS.columns)}.__getitem__)
+        return Tables({"pairs": pairs_of(3)}.__getitem__)
 
     def written(self, out: Path) -> dict[str, bytes]:
         """What the exporter writes, by path."""

@@ -28,14 +28,14 @@ def main(prompts: Path, base: str, aligned: Path, answers: Path, metrics: Path, 
     generator = selection.generator(
         settings.generator, settings.sampling, registry, where="evaluate.generator"
     )
-    before = models.load("base", base)
+    before = models.load("base", base, where="--base (train.base)")
     after = models.aligned(before, aligned)
     used = [profiler, generator, *(j.judge for j in jury)]
     inputs = [prompts, before.path, after.path, *profiler.files]
     with running("evaluate", settings, used, inputs=inputs, outs=[answers, metrics, plot]) as run:
         result = evaluation.evaluate(
             before, after, tables.read(prompts, schemas.PROMPTS), jury,
-            profiler, measured.tasks, generator, settings, shards=kept("generate"), report=run.progress,
+            profiler, measured.tasks, generator, settings, shards=kept("evaluate", used), report=run.progress,
         )  # fmt: skip
         tables.write(result.answers, answers, schemas.HELDOUT)
         tables.write_json(result.metrics, metrics)

@@ -22,7 +22,7 @@ def main(model: str, prompts: Path, out: Path) -> None:
     with running("generate", settings, [generator], item=model, entry=entry, inputs=inputs, outs=outs) as run:
         asked = tables.read(prompts, schemas.PROMPTS)
         responses = generation.generate(
-            asked, candidate, generator, settings, shards=kept("generate"), report=run.progress
+            asked, candidate, generator, settings, shards=kept("generate", [generator]), report=run.progress
         )
         tables.write(responses, table, schemas.RESPONSES)
         run.metrics(generation.summary(responses))

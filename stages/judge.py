@@ -33,7 +33,7 @@ def main(judge: str, prompts: Path, responses: Path, kinship: Path, out: Path) -
             entry,
             kinship=tables.read(kinship, schemas.KINSHIP) if kinship in read else None,
             recorded=tables.read_verdicts(Path(entry.reads)) if bound.plugin.recall and entry.reads else None,
-            shards=kept("judge"),
+            shards=kept("judge", [bound]),
             report=run.progress,
         )
         tables.write_verdicts(verdicts, folder)

@@ -6,7 +6,7 @@ import click
 
 from karma_plugins import console, manager, models, params, profiling, schemas, tables
 from karma_plugins.registry import selection
-from karma_plugins.staging import running
+from karma_plugins.staging import kept, running
 
 
 @click.command(cls=console.Guarded)
@@ -19,7 +19,7 @@ def main(model: str, out: Path) -> None:
     candidate = models.load(model, params.load_model(model).path)
     inputs = [candidate.path, *profiler.files]
     with running("profile", settings, [profiler], item=model, inputs=inputs, outs=[folder]) as run:
-        profile = profiling.profile(candidate, profiler, settings.tasks)
+        profile = profiling.profile(candidate, profiler, settings.tasks, shards=kept("profile", [profiler]))
         tables.write(profile.scores, folder / "scores.parquet", schemas.SCORES)
         tables.write(profile.items, folder / "items.parquet", schemas.ITEMS)
         run.metrics(profiling.competencies(profile.scores))

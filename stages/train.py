@@ -8,9 +8,7 @@ from karma_plugins import console, manager, models, params, schemas, tables, tra
 from karma_plugins.curriculum import dataset
 from karma_plugins.judging.panel import panel
 from karma_plugins.registry import selection
-from karma_plugins.runtime import processes
-from karma_plugins.runtime.shards import karma_folder
-from karma_plugins.staging import running
+from karma_plugins.staging import is_first, karma_folder, running
 from karma_plugins.training import pictures
 
 
@@ -25,7 +23,7 @@ def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> No
     settings = params.load("train", params.TrainSection)
     objective = selection.objective(settings, manager.load())
     jurors = selection.rewarding(settings, manager.load())
-    base = models.load("base", settings.base)
+    base = models.load("base", settings.base, where="params.yaml, train.base")
     used = [objective, *(juror.judge for juror in jurors)]
     inputs = [pairs, base.path, *([prompts] if jurors else [])]
     with running("train", settings, used, inputs=inputs, outs=[out, metrics, plot]) as run:
@@ -37,7 +35,7 @@ def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> No
             ),
             prompts=tables.read(prompts, schemas.PROMPTS) if jurors else None,
         )  # fmt: skip
-        if not processes.is_first():
+        if not is_first():
             return
         tables.write_json(trained.metrics, metrics)
         tables.write_csv(trained.curve, plot)

@@ -19,7 +19,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", DO_NOT_TRACK="1"
 )
 os.environ.setdefault("KARMA_TRACKING", "off")
-# What a test starts as `python`, `dvc` or `karma` is of the environment that runs the tests, activated or not.
+# What a test starts as `python`, `dvc` or `karma` lies beside this interpreter, environment activated or not.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from karma_plugins.cli.templates import TEMPLATES
+
 
 def built(tree: Path, target: str, folder: Path) -> Path:
     """What hatchling makes of a tree: its sdist or its wheel, in `folder`."""
@@ -60,6 +62,7 @@ def test_the_wheel_holds_the_package_and_what_karma_init_writes(repository: Path
     assert stages <= names
     for folder in ("", "examples/hub/", "examples/endpoint/", "examples/recorded/"):
         assert {f"karma_plugins/_pipelines/{folder}{name}.yaml" for name in ("dvc", "params")} <= names
+    assert {f"karma_plugins/_pipelines/examples/{name}/README.md" for name in TEMPLATES} <= names
 
 
 def test_the_sdist_holds_what_a_test_of_it_needs(repository: Path, sdist: Path) -> None:

@@ -104,7 +104,8 @@ def test_tutorial_blocks_are_the_distribution(repository: Path) -> None:
     assert squeezed(blocks["toml"]) == squeezed((demo / "pyproject.toml").read_text(encoding="utf-8"))
     for source in (code, kinds):
         assert squeezed(without_docstring(source)) in squeezed(blocks["python"])
-    for file in ("src/karma_demo/data.py", "tests/test_data.py"):
+    lasting = ("src/karma_demo/data.py", "tests/test_data.py")
+    for file in (*lasting, "src/karma_demo/running.py", "tests/test_running.py"):
         assert squeezed(without_docstring((demo / file).read_text())) in squeezed(blocks["python"])
     assert squeezed(tests.split("from karma_plugins.testing")[1]) in squeezed(blocks["python"])
 

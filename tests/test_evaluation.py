@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 
 from karma_plugins import evaluation
-from karma_plugins.contracts import Completion, Generator, Judge, Model, Options, Profile, Profiler, Verdict
+from karma_plugins.contracts import Generator, Judge, Model, Options, Profile, Profiler, Reply, Verdict
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.models import Weights
 from karma_plugins.params import EvaluateSection
 from karma_plugins.profiling import comparing
 from karma_plugins.registry import Bound, Juror, Origin
+from karma_plugins.runtime import statistics
 from karma_plugins.schemas import ITEMS, PROMPTS, SCORES
 
 SEEDS = {}
@@ -51,9 +52,9 @@ def answering(model, requests, options):
 def _completion(model, request):
     number = int(request.prompt_id[1:])
     if model == "base" and number == 4:
-        return Completion(text=None, error="memory ran out")
+        return Reply(text=None, error="memory ran out")
     knows = model == "aligned" or number % 4 < 2
-    return Completion(text=str(number) if knows else "no idea")
+    return Reply(text=str(number) if knows else "no idea")
 
 
 def scoring(answers, options):
@@ -161,14 +162,14 @@ def test_clear_stops():
 def test_intervals_are_those_of_a_plain_bootstrap_and_cover():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(50, 2))
-    mean, low, high = evaluation.intervals(values, rounds=4000, seed=1)
+    mean, low, high = statistics.bootstrap(values, rounds=4000, seed=1)
     plain = [values[rng.integers(50, size=50)].mean(axis=0) for _ in range(4000)]
     assert np.allclose([low, high], np.quantile(plain, [0.025, 0.975], axis=0), atol=0.03)
     assert np.allclose(mean, values.mean(axis=0))
     inside = 0
     for seed in range(200):
         sample = np.random.default_rng(seed).binomial(1, 0.4, size=(100, 1)).astype(float)
-        _, low, high = evaluation.intervals(sample, rounds=300, seed=seed)
+        _, low, high = statistics.bootstrap(sample, rounds=300, seed=seed)
         inside += low[0] <= 0.4 <= high[0]
     assert 0.88 <= inside / 200 <= 0.99
 

@@ -98,7 +98,8 @@ def test_messages_name_the_extra_that_brings_a_package(project: dict[str, Any]) 
 def test_extra_all_holds_every_extra_of_use(project: dict[str, Any]) -> None:
     named = re.fullmatch(r"karma-plugins\[(.+)\]", project["optional-dependencies"]["all"][0])
     assert named is not None
-    assert {*named[1].split(","), "models"} == set(EXTRAS.values())
+    engines = {"ray"}  # one machine goes without
+    assert {*named[1].split(","), "models"} == set(EXTRAS.values()) - engines
 
 
 def test_where_private_names_are_used_there_is_a_top(project: dict[str, Any]) -> None:

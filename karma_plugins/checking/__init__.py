@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,7 @@ def check(registry: Registry) -> Findings:
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
+    _runner(document, registry, findings)
     _locked(pipeline, findings)
     reachable.tracking(findings)
     reachable.endpoints(findings.endpoints, findings)
@@ -69,7 +71,7 @@ def check(registry: Registry) -> Findings:
 def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
     """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
     own = {stage.name for stage in STAGES.values() if stage.sectioned}
-    known = {*own, "models", "tracking", "import"}
+    known = {*own, "models", "tracking", "import", "runner"}
     for name in document:
         if name not in known:
             findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
@@ -220,8 +222,11 @@ def _models(
     if not isinstance(document.get("models"), Mapping) or not document["models"]:
         findings.attempt(params.load_models)
         return pool, bound
+    findings.attempt(params.check_keys, document, "models")
     for name, value in document["models"].items():
-        findings.attempt(params.check_model_name, str(name))
+        if not isinstance(name, str):  # said, and DVC ignores it
+            continue
+        findings.attempt(params.check_model_name, name)
         entry = _checked(params.ModelSection, value, f"params.yaml, models.{name}", findings)
         if entry is None:
             continue
@@ -251,6 +256,9 @@ def _plugins(
 ) -> dict[str, list[Bound[Any]]]:
     """What each section names, as far as it can be used; what asks the models is looked at with them."""
     _section("tracking", params.TrackingSection, document, findings)
+    for stage in STAGES.values():
+        if stage.own is not None:
+            _section(stage.name, getattr(import_module(stage.module), stage.own), document, findings)
     sections: dict[str, Any] = {}
     for stage in STAGES.values():
         if stage.section is not None and stage.name != "prompts":
@@ -276,6 +284,15 @@ def _plugins(
         if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
             findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
+
+
+def _runner(document: Mapping[str, Any], registry: Registry, findings: Findings) -> None:
+    """What computes the pieces of work; the variable KARMA_RUNNER is the stages' own."""
+    section = _section("runner", params.RunnerSection, document, findings)
+    if section is not None:
+        runner = findings.attempt(selection.runner, section, registry)
+        if runner is not None:
+            findings.attempt(runner.check_installed)
 
 
 def _asked_models(used: Iterable[Bound[Any]], made: set[Path], findings: Findings) -> None:

@@ -7,8 +7,10 @@ from importlib import import_module
 
 import click
 
-from karma_plugins.console import GuardedGroup
+from karma_plugins.console import GuardedGroup, interruptible
 from karma_plugins.errors import did_you_mean
+
+interruptible()
 
 #: Commands and their one-line help, so that `karma --help` imports none of them.
 COMMANDS = {
@@ -20,6 +22,7 @@ COMMANDS = {
     "kinship": "Measure how alike some models are, without a pipeline.",
     "lineage": "Show what a model or dataset was made from, and what was made from it.",
     "lock": "Accept the installed plugin code: rewrite karma.lock.json.",
+    "new-plugin": "Write a distribution of one's own with a working, tested plugin.",
     "plugins": "List the installed plugins.",
     "report": "Write how a run ended on one page that needs no network.",
     "show": "Print pairs, answers or verdicts, filtered.",
@@ -40,7 +43,7 @@ class Commands(GuardedGroup):
         """The command of that name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        module = "import_" if cmd_name == "import" else cmd_name
+        module = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
         command: click.Command = import_module(f"karma_plugins.cli.{module}").command
         return command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import click
@@ -10,7 +11,8 @@ from karma_plugins.console import say
 
 
 @click.command("check")
-def command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON: lists of errors, warnings and forecasts.")
+def command(as_json: bool) -> None:
     """Read params, plugins, prompts, models, keys, tracking server and disk; say all that is wrong.
 
     Exit status 1 where a stage would stop. Nothing is run and nothing is changed.
@@ -19,6 +21,10 @@ def command() -> None:
     from karma_plugins.registry import manager
 
     findings = checking.check(manager.load())
+    if as_json:
+        lists = {"errors": findings.errors, "warnings": findings.warnings, "forecast": findings.forecast}
+        say(json.dumps(lists, indent=1))
+        sys.exit(1 if findings.errors else 0)
     for error in findings.errors:
         click.secho(f"Error: {error}", fg="red", err=True)
     for warning in findings.warnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,12 @@ SHOWN = 5
 @click.command("kinship")
 @profiled.options
 @click.option("--out", type=Path, metavar="FILE", help="Table of kinship, .parquet or .csv.")
-@click.option("--picture", type=Path, metavar="FILE", help="Heatmap, .png or .svg [default: beside --out].")
+@click.option(
+    "--picture", type=Path, metavar="FILE", help="Heatmap, .png, .svg or .pdf [default: beside --out]."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print both tables as JSON, and the counts of what was read."
+)
 def command(
     files: Sequence[Path],
     metrics: Sequence[str],
@@ -32,6 +38,7 @@ def command(
     seed: int,
     out: Path | None,
     picture: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure how alike some models are, without a pipeline.
 
@@ -47,20 +54,27 @@ def command(
 
     from karma_plugins import schemas, tables
     from karma_plugins.kinship import families, pictures, sentences
+    from karma_plugins.runtime import canvas
 
     if out is not None and out.suffix not in (".parquet", ".csv"):
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
+    if picture is not None:
+        canvas.check_picture(picture, "--picture")
     found = profiled.read(files, competencies)
     names = list(metrics) or profiled.usual_metrics(found)
     table = profiled.measure(found, names, settings, places, seed)
     counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
-    if counts:
-        say(f"Read: {counts}.")
     kin = families(table, seed)
-    for name in names:
-        _show(table.filter(pl.col("competency").is_null(), metric=name))
-        for line in sentences(kin.filter(metric=name)):
-            say(f"  {line}")
+    if as_json:
+        document = {"read": found.counts, "kinship": table.to_dicts(), "families": kin.to_dicts()}
+        say(json.dumps(document, indent=1))
+    else:
+        if counts:
+            say(f"Read: {counts}.")
+        for name in names:
+            _show(table.filter(pl.col("competency").is_null(), metric=name))
+            for line in sentences(kin.filter(metric=name)):
+                say(f"  {line}")
     if out is not None:
         beside = out.with_name(f"{out.stem}_families{out.suffix}")
         for frame, schema, path in ((table, schemas.KINSHIP, out), (kin, schemas.FAMILIES, beside)):
@@ -68,11 +82,13 @@ def command(
                 tables.write_csv(tables.check(frame, schema, where=str(path)), path)
             else:
                 tables.write(frame, path, schema)
-        say(f"Tables: {out}, {beside}")
+        if not as_json:
+            say(f"Tables: {out}, {beside}")
         picture = picture or out.with_suffix(".png")
     if picture is not None:
-        pictures.kinship_heatmap(table).savefig(picture, bbox_inches="tight", metadata={"Software": None})
-        say(f"Picture: {picture}")
+        canvas.save(pictures.kinship_heatmap(table), picture)
+        if not as_json:
+            say(f"Picture: {picture}")
 
 
 def _show(rows: pl.DataFrame) -> None:

@@ -24,8 +24,11 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     """
     from karma_plugins import lineage
     from karma_plugins.lineage import tree
+    from karma_plugins.runtime import canvas
     from karma_plugins.tracking import access
 
+    if picture:
+        canvas.check_picture(picture, "--picture")
     require("karma lineage", "dvc", "mlflow")
     root = lineage.project_root(Path())
     if not access.is_there(root):
@@ -39,9 +42,6 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     if picture:
         from karma_plugins.lineage.picture import draw
 
-        try:
-            draw(found).savefig(picture, bbox_inches="tight")
-        except (OSError, ValueError) as error:
-            raise access.TrackingError(f"--picture {picture}: {error}. Name a .png, .svg or .pdf.") from error
+        canvas.save(draw(found), picture)
         if not as_json:
             say(f"Drawn in {picture}.")

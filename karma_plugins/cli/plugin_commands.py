@@ -30,6 +30,12 @@ class PluginCommands(click.Group):
         """The fixed commands and the plugins, sorted."""
         return sorted({*super().list_commands(ctx), *self.plugins()})
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`, with each summary whole: click would cut it."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(c)) for name, c in commands.items() if c is not None])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A fixed command, or the one of the plugin of that name."""
         fixed = super().get_command(ctx, cmd_name)
@@ -52,3 +58,8 @@ class PluginCommands(click.Group):
             why = f" {'; '.join(broken)}." if broken else ""
             ctx.fail(f"No {self.kind.removesuffix('s')} '{name}'.{did_you_mean(name, known)}{why}")
         return super().resolve_command(ctx, args)
+
+
+def _summary(command: click.Command) -> str:
+    text = command.short_help or (command.help or "").partition("\n\n")[0]
+    return " ".join(text.split())

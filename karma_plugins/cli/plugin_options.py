@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from karma_plugins.contracts import Options
+from karma_plugins.errors import ParamsError
 
 
 def options_of(model: type[Options]) -> list[click.Parameter]:
@@ -37,7 +38,7 @@ def options_of(model: type[Options]) -> list[click.Parameter]:
 
 
 def given(model: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, as the model takes it: a list or mapping is written as JSON."""
+    """What was given, as the model takes it: a list or mapping is written as JSON or YAML."""
     chosen: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or value == ():
@@ -45,11 +46,19 @@ def given(model: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
         kind = model.model_fields[name].annotation
         structured = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
         if structured and not {str, Path} & {kind, *get_args(kind)}:
-            from karma_plugins.texts import json_text
-
-            value = json_text.parse(value, f"--{name.replace('_', '-')}")
+            value = _parsed(value, f"--{name.replace('_', '-')}")
         chosen[name] = value
     return chosen
+
+
+def _parsed(text: str, option: str) -> Any:
+    """A list or mapping, of which JSON is one way to write it and YAML's flow style another."""
+    from karma_plugins.params import yaml
+
+    try:
+        return yaml.parse(text)
+    except yaml.YamlError as error:
+        raise ParamsError(f"{option} {text[:80]}: not readable as JSON or YAML ({error}).") from error
 
 
 def _is_list_of_texts(kind: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from karma_plugins.cli.plugin_names import completing
 from karma_plugins.errors import EmptyResultError, ParamsError
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ def options(command: F) -> F:
     for option in reversed(
         (
             click.argument("files", type=Path, nargs=-1, required=True, metavar="FILE..."),
-            click.option("--metric", "metrics", multiple=True, help="A kinship metric; repeat for more."),
+            click.option(
+                "--metric",
+                "metrics",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completing("kinship_metrics"),
+                help="A kinship metric; repeat for more.",
+            ),
             click.option(
                 "--option",
                 "settings",
@@ -48,7 +56,13 @@ def options(command: F) -> F:
                 metavar="NAME=FOLDER",
                 help="Where a model's weights are, for the metric 'weights'.",
             ),
-            click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap."),
+            click.option(
+                "--seed",
+                type=click.IntRange(0, 2**32 - 1),
+                default=0,
+                show_default=True,
+                help="Seed of the bootstrap.",
+            ),
         )
     ):
         command = option(command)
@@ -98,7 +112,9 @@ def measure(
         )
     pool = {model.name: model for model in found.models} | known
     if len(pool) < 2:
-        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'). Kinship needs two.")
+        counts = ", ".join(f"{key.replace('_', ' ')} {n}" for key, n in found.counts.items() if n)
+        read = f" (read: {counts})" if counts else ""
+        raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'){read}. Kinship needs two.")
     return kinship.kinship(
         list(pool.values()), found.scores, found.items, bound, primary=metrics[0],
         responses=found.responses if found.responses.height else None, seed=seed,

@@ -12,13 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from karma_plugins.cli.plugin_names import completing
 from karma_plugins.console import say
 from karma_plugins.errors import KarmaError, ParamsError, require
 from karma_plugins.staging import OURS
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
 #: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
@@ -88,10 +92,16 @@ class Arm:
     "pairings",
     multiple=True,
     metavar="NAME[:KEY=VALUE,…]",
+    shell_complete=completing("pairings", options=True),
     help=f"A pairing, with options where they differ; repeat [default: {', '.join(PAIRINGS)}].",
 )
 @click.option(
-    "--objective", "objectives", multiple=True, help="An objective; repeat [default: train.objective]."
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completing("objectives"),
+    help="An objective; repeat [default: train.objective].",
 )
 @click.option(
     "--condition",
@@ -108,6 +118,7 @@ class Arm:
 @click.option("--workers", type=click.IntRange(1, 2), default=2, show_default=True, help="One thread each.")
 @click.option("--out", type=Path, default=Path("study"), show_default=True, help="Folder of the results.")
 @click.option("--forecast", is_flag=True, help="Say how long it would take, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the forecast, or what came out, as JSON.")
 def command(
     pairings: Sequence[str],
     objectives: Sequence[str],
@@ -120,6 +131,7 @@ def command(
     workers: int,
     out: Path,
     forecast: bool,
+    as_json: bool,
 ) -> None:
     """Compare pairings and objectives over seeds, at one budget of pairs and steps.
 
@@ -163,24 +175,37 @@ def command(
         for arm in found
     }
     left = len(planned.keys()) - len(set(planned.values()) & experiments.finished(here).keys())
-    say(_forecast(here, len(planned), left, workers))
+    minutes = _minutes(here, left, workers)
+    expected = {
+        "experiments": len(planned), "done": len(planned) - left, "workers": workers, "minutes": minutes,
+    }  # fmt: skip
+    if not as_json:
+        say(_forecast(len(planned), left, workers, minutes))
     if forecast:
+        if as_json:
+            say(json.dumps(expected, indent=1))
         return
     wanted = [
         experiments.Experiment(name, (*arm.params(seed), *setting.params, *common))
         for (arm, setting, seed), name in planned.items()
     ]
     commits = experiments.run(here, wanted, workers=workers, progress=partial(progress, "study"))
-    _conclude(here, {run: commits[name] for run, name in planned.items()}, budget, common, out)
+    runs, text, files = _conclude(here, {r: commits[n] for r, n in planned.items()}, budget, common, out)
+    if as_json:
+        say(json.dumps({**expected, "files": [str(file) for file in files], **_results(runs)}, indent=1))
+        return
+    say(text.rstrip())
+    say(f"Written: {', '.join(str(file) for file in files)}")
 
 
 def _conclude(
     here: Path, commits: Mapping[tuple[Arm, Setting, int], str], budget: int, common: Sequence[str], out: Path
-) -> None:
-    """Read what the experiments measured, and write and track what it says."""
+) -> tuple[pl.DataFrame, str, list[Path]]:
+    """Read what the experiments measured, write and track what it says: runs, report and files."""
     import polars as pl
 
     from karma_plugins import study, tables, tracking
+    from karma_plugins.runtime import canvas
     from karma_plugins.schemas import STUDY
     from karma_plugins.study import experiments
 
@@ -208,7 +233,7 @@ def _conclude(
         tables.write_csv(runs, files[0])
         tables.write_csv(study.comparisons(runs), files[1])
         files[2].write_text(text, encoding="utf-8")
-        study.picture(runs).savefig(out / "study.png", bbox_inches="tight", metadata={"Software": None})
+        canvas.save(study.picture(runs), out / "study.png")
         overall = study.arms(runs).filter(competency=study.ALL)
         run.metrics(
             {
@@ -219,8 +244,18 @@ def _conclude(
             }
         )
         run.figure("study", study.picture, runs)
-    say(text.rstrip())
-    say(f"Written: {', '.join(str(file) for file in (*files, out / 'study.png'))}")
+    return runs, text, [*files, out / "study.png"]
+
+
+def _results(runs: pl.DataFrame) -> dict[str, Any]:
+    """The runs, the arms and their paired comparisons as rows."""
+    from karma_plugins import study
+
+    return {
+        "runs": runs.to_dicts(),
+        "arms": study.arms(runs).to_dicts(),
+        "comparisons": study.comparisons(runs).to_dicts(),
+    }
 
 
 def _conditions(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -301,23 +336,27 @@ def _key(here: Path, common: Sequence[str]) -> str:
     return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
-def _forecast(here: Path, planned: int, left: int, workers: int) -> str:
-    """How many experiments are left and about how long they take, from the last runs of their stages."""
+def _minutes(here: Path, left: int, workers: int) -> float | None:
+    """About how long experiments take, from the last runs of their stages; null where none was tracked."""
     from karma_plugins import lineage
     from karma_plugins.tracking import access
 
-    told = f"{planned} experiments, {planned - left} of them done, {workers} at a time"
     root = lineage.project_root(here)
     if not access.is_there(root):
-        return f"{told}; no stage has been tracked yet, so their time is unknown."
+        return None
     with access.opened(root, OURS) as store:
         from karma_plugins.tracking.history import durations
 
         taken = {name: s for name, s in durations(store).items() if name.partition("@")[0] in STAGES}
-    if not taken:
-        return f"{told}; no stage has been tracked yet, so their time is unknown."
-    minutes = left * sum(seconds + START for seconds in taken.values()) / workers / 60
-    return f"{told}: at most about {minutes:.0f} minutes (answers that arms share are made once)."
+    return left * sum(seconds + START for seconds in taken.values()) / workers / 60 if taken else None
+
+
+def _forecast(planned: int, left: int, workers: int, minutes: float | None) -> str:
+    """How many experiments are left, and about how long they take."""
+    counts = f"{planned} experiments, {planned - left} of them done, {workers} at a time"
+    if minutes is None:
+        return f"{counts}; no stage has been tracked yet, so their time is unknown."
+    return f"{counts}: at most about {minutes:.0f} minutes (answers that arms share are made once)."
 
 
 def _slug(text: str) -> str:

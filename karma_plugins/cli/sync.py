@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,9 @@ NAMED = 40
 @click.option("--all-experiments", "-A", "experiments", is_flag=True, help="Every experiment of DVC's.")
 @click.option("--since", metavar="WHEN", help="Of these none older than a date (2026-01-31) or a revision.")
 @click.option("--again", is_flag=True, help="Look at commits, too, that MLflow is known to hold.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="As JSON: what was delivered, completed, left out, refused."
+)
 def command(
     revs: tuple[str, ...],
     branches: bool,
@@ -36,6 +41,7 @@ def command(
     experiments: bool,
     since: str | None,
     again: bool,
+    as_json: bool,
 ) -> None:
     """Deliver what waits on disk, and complete MLflow from dvc.yaml and dvc.lock.
 
@@ -57,19 +63,24 @@ def command(
         commits=commits or bool(since and not (revs or branches or tags or experiments)),
     )  # fmt: skip
     if not chosen and (branches or experiments or tags or commits or since):
-        say("No such revision here: nothing to do.")
+        if as_json:
+            from karma_plugins.tracking.synced import Synced as Nothing
+
+            _tell(Nothing(), as_json)
+        else:
+            say("No such revision here: nothing to do.")
         return
     from karma_plugins.tracking import synced
 
     again = again or bool(revs)
     if not again and (done := synced.known(root, chosen, OURS)):
-        _tell(done)
+        _tell(done, as_json)
         return
     with access.opened(root, OURS) as store, progress("sync", max(1, len(chosen))) as advance:
         from karma_plugins.tracking.syncing import sync
 
         done = sync(store, root, chosen, OURS, again=again, advance=advance)
-    _tell(done)
+    _tell(done, as_json)
     if done.refused:
         told = [
             f"{os.path.relpath(what) if Path(what).is_absolute() else what}{f': {reason}' if reason else ''}"
@@ -81,8 +92,11 @@ def command(
         )
 
 
-def _tell(done: Synced) -> None:
+def _tell(done: Synced, as_json: bool) -> None:
     """Say what was done and what was left out."""
+    if as_json:
+        say(json.dumps({**asdict(done), "never": list(done.never), "changed": done.changed}, indent=1))
+        return
     for text, names in (
         ("Delivered", done.delivered),
         ("Ended, for they were killed", done.ended),

@@ -65,6 +65,7 @@ def build(
     formed some prompts at a time; texts are joined last, for kept pairs only. Raises EmptyResultError where
     the settings leave no pair; it says which rule dropped how many.
     """
+    target.check(settings.target, kinship)
     dropped: Counter[str] = Counter()
     answers = judged(
         prompts,
@@ -78,11 +79,11 @@ def build(
     acting = candidates.acting(kinship, settings.kinship, metric)
     lookup = candidates.lookup(acting, answers, settings.kinship)
     context = PairingContext(acting, settings.seed, settings.target, kinship, scores)
-    found = [
+    chosen = [
         _eligible(pairs, lookup, pairing, context, settings, dropped)
         for pairs in candidates.chunks(answers, settings, dropped)
     ]
-    kept = _capped(_concatenated(found, answers), settings, dropped)
+    kept = _capped(_concatenated(chosen, answers), settings, dropped)
     if not len(kept.pairs):
         raise EmptyResultError(why_empty(answers, dropped))
     pairs = _with_texts(_ordered(kept, settings), responses)
@@ -209,9 +210,9 @@ def _check(answer: pl.DataFrame, given: pl.DataFrame, pairing: Bound[Pairing]) -
         )
 
 
-def _concatenated(found: list[Chosen], answers: Answers) -> Chosen:
+def _concatenated(parts: list[Chosen], answers: Answers) -> Chosen:
     none = np.empty(0)
-    whole = [Chosen(Pairs(answers, none.astype(int), none.astype(int)), none, none, none), *found]
+    whole = [Chosen(Pairs(answers, none.astype(int), none.astype(int)), none, none, none), *parts]
     pairs = Pairs(
         answers, np.concatenate([c.pairs.a for c in whole]), np.concatenate([c.pairs.b for c in whole])
     )

@@ -62,9 +62,9 @@ def judged(
     (columns response_id, perplexity) where these are given; `likelihoods` (response_id, likelihood) likewise.
     Raises TableError for an answer to an unknown prompt, or an id that is not 16 hex digits.
     """
-    asked = prompts.filter(pl.col("split") == "train").sort("prompt_id").with_row_index("prompt")
+    training = prompts.filter(pl.col("split") == "train").sort("prompt_id").with_row_index("prompt")
     responses = responses.lazy()
-    table, counts = _joined(prompts, asked, responses, rewards.lazy())
+    table, counts = _joined(prompts, training, responses, rewards.lazy())
     models = table["model"].unique().sort()
     table = table.with_columns(
         pl.col("model").cast(pl.Enum(models)).to_physical().cast(pl.UInt32),
@@ -77,9 +77,9 @@ def judged(
             f"responses: response_id '{wrong}' is not 16 hex digits. Generate or import it again."
         )
     prompt, reward = table["prompt"].to_numpy(), table["reward"].to_numpy()
-    first = np.searchsorted(prompt, np.arange(asked.height + 1))
+    first = np.searchsorted(prompt, np.arange(training.height + 1))
     return Answers(
-        prompts=asked,
+        prompts=training,
         models=models,
         ids=table["response_id"],
         prompt=prompt,
@@ -94,7 +94,9 @@ def judged(
         first=first,
         complexity=_spread(reward, first)
         if perplexities is None
-        else _spread_of_known(_value(table["response_id"], perplexities, "perplexity"), prompt, asked.height),
+        else _spread_of_known(
+            _value(table["response_id"], perplexities, "perplexity"), prompt, training.height
+        ),
         likelihood=np.full(len(reward), np.nan)
         if likelihoods is None
         else _value(table["response_id"], likelihoods, "likelihood"),
@@ -103,14 +105,14 @@ def judged(
 
 
 def _joined(
-    prompts: pl.DataFrame, asked: pl.DataFrame, responses: pl.LazyFrame, rewards: pl.LazyFrame
+    prompts: pl.DataFrame, training: pl.DataFrame, responses: pl.LazyFrame, rewards: pl.LazyFrame
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Answers with a reward, to training prompts, and how many answers there were of each fate."""
     text = pl.col("text").str.strip_chars()
     place = (
         prompts.lazy()
         .select("prompt_id", known=True)
-        .join(asked.lazy().select("prompt_id", "prompt"), on="prompt_id", how="left")
+        .join(training.lazy().select("prompt_id", "prompt"), on="prompt_id", how="left")
     )
     table = (
         responses.select(
@@ -141,10 +143,10 @@ def _joined(
 
 def _value(ids: pl.Series, known: pl.DataFrame, column: str) -> Floats:
     """What is known of each answer, NaN where nothing is."""
-    found = pl.DataFrame({"response_id": ids}).join(
+    joined = pl.DataFrame({"response_id": ids}).join(
         known, on="response_id", how="left", maintain_order="left"
     )
-    return found[column].fill_null(float("nan")).to_numpy()
+    return joined[column].fill_null(float("nan")).to_numpy()
 
 
 def _spread_of_known(values: Floats, prompt: Ints, prompts: int) -> Floats:

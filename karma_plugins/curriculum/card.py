@@ -40,6 +40,11 @@ COLUMNS: Mapping[str, str] = {
     "difficulty": "in [0,1], 0 = easiest: weighted mean of the parts named below, each spread over [0,1]",
 }  # fmt: skip
 
+PRETTY_NAME = "Kinship-aware preference pairs"
+#: The share of the commonest language's texts from which on another counts as the data set's, too.
+FEWEST = 0.1
+#: Letters of an example's text.
+SHOWN = 400
 #: Upper bounds that the hub's card vocabulary knows.
 SIZES = {
     "n<1K": 1_000, "1K<n<10K": 10_000, "10K<n<100K": 100_000, "100K<n<1M": 1_000_000, "1M<n<10M": 10_000_000,
@@ -53,13 +58,15 @@ class Provenance:
 
     `hashes` maps inputs to the hashes that dvc.lock holds, `judges` names to versions (see `judge_versions`),
     `bias` is the judges' report (table `bias`), `licences` maps sources (prompts, models) to their licences,
-    `languages` counts detected languages of prompts, `notes` are sentences to add.
+    `languages` counts detected languages of prompts, `named` are those that were named instead; `notes` are
+    sentences to add.
     """
 
     hashes: Mapping[str, str] = field(default_factory=dict)
     judges: Mapping[str, str] = field(default_factory=dict)
     bias: pl.DataFrame | None = None
     licences: Mapping[str, str] = field(default_factory=dict)
+    named: Sequence[str] = ()
     languages: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -79,8 +86,9 @@ def card(
     """The text of README.md: YAML front matter that `datasets` and the hub read, then sections."""
     pairs, report = curriculum.pairs, curriculum.report
     sections = [
-        _front_matter(pairs, settings, provenance, data_files),
+        front_matter(pairs.height, settings.licence, _spoken(provenance), data_files),
         "# Kinship-aware preference pairs\n\n" + _summary(report, settings),
+        "## An example\n\n" + _example(pairs),
         "## Columns\n\n" + _table(["column", "meaning"], [[f"`{k}`", v] for k, v in COLUMNS.items()]),
         "## What was kept and dropped\n\n" + _kept(report),
         "## Models\n\n" + _models(pairs),
@@ -98,19 +106,50 @@ def card(
     return "\n".join(sections)
 
 
-def _front_matter(
-    pairs: pl.DataFrame, settings: CurriculumSection, provenance: Provenance, data_files: str
+def front_matter(
+    rows: int,
+    licence: str | None,
+    languages: Sequence[str] = (),
+    data_files: str = "data/train.parquet",
 ) -> str:
+    """The YAML that the hub reads of so many rows in the files of split `train`."""
     head: dict[str, Any] = {
+        "pretty_name": PRETTY_NAME,
+        "task_categories": ["text-generation"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data_files}]}],
-        "size_categories": [next((name for name, most in SIZES.items() if pairs.height < most), "n>1T")],
+        "size_categories": [next((name for name, most in SIZES.items() if rows < most), "n>1T")],
         "tags": ["preference", "dpo", "trl", "karma-plugins"],
     }
-    if settings.licence:
-        head["license"] = settings.licence
-    if languages := sorted(set(provenance.languages) - {"unknown"}):
-        head["language"] = languages
+    if licence:
+        head["license"] = licence
+    if languages:
+        head["language"] = list(languages)
     return f"---\n{yaml.dump(head)}---\n"
+
+
+def _spoken(provenance: Provenance) -> list[str]:
+    """The languages that were named; else those of at least a tenth as many texts as the commonest.
+
+    A detector is often wrong about a short text.
+    """
+    if provenance.named:
+        return list(provenance.named)
+    known = {name: count for name, count in provenance.languages.items() if name != "unknown"}
+    most = max(known.values(), default=0)
+    return sorted(name for name, count in known.items() if count >= FEWEST * most)
+
+
+def _example(pairs: pl.DataFrame) -> str:
+    """The first pair, its texts cut where they are long."""
+    if pairs.is_empty():
+        return "There is no pair.\n"
+    row = pairs.sort("order").head(1)
+    lines = []
+    for side in ("prompt", "chosen", "rejected"):
+        text = row[side].list.last().struct.field("content")[0] or ""
+        shown = " ".join(text.split())
+        lines.append([side, f"{shown[:SHOWN]}…" if len(shown) > SHOWN else shown])
+    return _table(["", "text"], [[side, text.replace("|", "\\|")] for side, text in lines])
 
 
 def _summary(report: Mapping[str, Any], settings: CurriculumSection) -> str:

@@ -102,7 +102,7 @@ def _looked_up(candidates: pl.DataFrame, seen: pl.DataFrame, first: str, second:
     on = ["model_a", "model_b"]
     if seen["competency"].null_count() < seen.height:
         on = ["competency", *on]
-    found = keys.join(
+    looked_up = keys.join(
         seen.select(*on, "far", known=pl.lit(value=True)), on=on, how="left", maintain_order="left"
     )
     reason = (
@@ -112,7 +112,7 @@ def _looked_up(candidates: pl.DataFrame, seen: pl.DataFrame, first: str, second:
         .then(pl.lit(UNKNOWN))
         .otherwise("far")
     )
-    return found.select(reason.alias("far")).to_series()
+    return looked_up.select(reason.alias("far")).to_series()
 
 
 def acting(context: PairingContext, rule: Nearness) -> pl.DataFrame:

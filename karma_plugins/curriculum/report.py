@@ -80,11 +80,13 @@ def why_empty(answers: Answers, dropped: Counter[str]) -> str:
     """One line: which rule dropped how many pairs, and what to loosen."""
     possible = sum(dropped.values())
     if not possible:
-        told = f"{answers.counts['judged']} judged answers to {answers.prompts.height} training prompts"
-        return f"curriculum: no pair is possible: {told}, no prompt has two. Add models, samples or judges."
-    told = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common() if count)
+        sentence = f"{answers.counts['judged']} judged answers to {answers.prompts.height} training prompts"
+        return (
+            f"curriculum: no pair is possible: {sentence}, no prompt has two. Add models, samples or judges."
+        )
+    sentence = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common() if count)
     cure = _cure(dropped.most_common(1)[0][0])
-    return f"curriculum: the settings leave no pair of {possible} (dropped: {told}). {cure}"
+    return f"curriculum: the settings leave no pair of {possible} (dropped: {sentence}). {cure}"
 
 
 def _cure(reason: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.families import members, relative
 
 #: Metrics that look at answers, the first that is measured tells.
@@ -15,10 +16,20 @@ OF_ANSWERS = ("style", "answers")
 MOST = 0.5
 
 
+def check(target: str | None, kinship: pl.DataFrame) -> None:
+    """Raise ParamsError where the target is none of the candidates, by table kinship."""
+    known = {*kinship["model_a"], *kinship["model_b"]}
+    if target is not None and known and target not in known:
+        raise ParamsError(
+            f"params.yaml, curriculum.target: no candidate is called '{target}'."
+            f"{did_you_mean(target, known)} Name one of section models: {', '.join(sorted(known))}."
+        )
+
+
 def standing(pairs: pl.DataFrame, kinship: pl.DataFrame, target: str | None) -> dict[str, Any] | None:
     """Whose the chosen answers are, by the first metric of answers that is measured; null where none tells.
 
-    `family` are the target's kin by that metric with itself, `chosen` the share of chosen answers that they
+    `family` are the target's kin by that metric with itself, `chosen` the part of chosen answers that they
     gave and `pairs` that of pairs within them; `relative` the mean relative kinship of the chosen answers'
     models with the target.
     """
@@ -48,22 +59,22 @@ def standing(pairs: pl.DataFrame, kinship: pl.DataFrame, target: str | None) -> 
     }
 
 
-def warning(told: Mapping[str, Any] | None) -> str | None:
+def warning(part: Mapping[str, Any] | None) -> str | None:
     """What to tell the user where most chosen answers come from models unlike the target."""
-    if told is None or 1.0 - told["chosen"] <= MOST:
+    if part is None or 1.0 - part["chosen"] <= MOST:
         return None
     return (
-        f"karma: {1.0 - told['chosen']:.0%} of the chosen answers come from models that answer unlike "
-        f"'{told['model']}', which will be trained (not of its family by metric '{told['metric']}': "
-        f"{', '.join(told['family'])}; mean relative kinship {told['relative'] or 0.0:.2f}). Such pairs can "
+        f"karma: {1.0 - part['chosen']:.0%} of the chosen answers come from models that answer unlike "
+        f"'{part['model']}', which will be trained (not of its family by metric '{part['metric']}': "
+        f"{', '.join(part['family'])}; mean relative kinship {part['relative'] or 0.0:.2f}). Such pairs can "
         "ruin it. See docs/evidence.md, or set curriculum.pairing: target-kin with `family: true`."
     )
 
 
-def sentence(told: Mapping[str, Any]) -> str:
+def sentence(part: Mapping[str, Any]) -> str:
     """The standing in words, for the card."""
-    family = ", ".join(f"`{name}`" for name in told["family"])
+    family = ", ".join(f"`{name}`" for name in part["family"])
     return (
-        f"To be trained: `{told['model']}`. By metric `{told['metric']}` its family is {family}. They gave "
-        f"{told['chosen']:.1%} of the chosen answers, {told['pairs']:.1%} of the pairs are theirs alone."
+        f"To be trained: `{part['model']}`. By metric `{part['metric']}` its family is {family}. They gave "
+        f"{part['chosen']:.1%} of the chosen answers, {part['pairs']:.1%} of the pairs are theirs alone."
     )

@@ -94,8 +94,8 @@ def _pairs(tables: Tables, options: TaskOptions) -> Iterable[Task]:
 
 def _answers(tables: Tables, options: TaskOptions) -> Iterable[Task]:
     answers = tables.read("responses").filter(pl.col("text").str.strip_chars() != "")
-    asked = tables.read("prompts").select("prompt_id", "messages", "competency")
-    for row in answers.join(asked, on="prompt_id").sort("response_id").iter_rows(named=True):
+    prompts = tables.read("prompts").select("prompt_id", "messages", "competency")
+    for row in answers.join(prompts, on="prompt_id").sort("response_id").iter_rows(named=True):
         key = BETWEEN_IDS.join((row["prompt_id"], row["response_id"]))
         yield Task(key, row["messages"], (row["text"],), _stratum(options, row, row["model"]))
 

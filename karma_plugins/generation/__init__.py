@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import polars as pl
 
 from karma_plugins import models
-from karma_plugins.contracts import Completion, Generator, Model, Report, Request
+from karma_plugins.contracts import Generator, Model, Piece, Reply, Report, Request, Shards
 from karma_plugins.errors import EmptyResultError, KarmaError, PluginError, not_installed
 from karma_plugins.params import GenerateSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime.progress import progress
-from karma_plugins.runtime.shards import NoShards, Shards, key
+from karma_plugins.runtime.shards import NoShards, key
 from karma_plugins.schemas import RESPONSES
 from karma_plugins.texts.identity import response_id as response_id
 
@@ -50,13 +50,12 @@ def generate(
         return _some_answered(_recall(prompts, asked, model, generator, settings.samples), model)
     requests = plan(asked, model.name, settings)
     size = settings.shard if plugin.keeps_shards else len(requests)
-    pieces = [requests[i : i + size] for i in range(0, len(requests), size)]
-    keys = _keys(pieces, model, generator) if plugin.keeps_shards else [""] * len(pieces)
-    runner = shards if shards is not None and plugin.keeps_shards else NoShards()
+    pieces = _pieces([requests[i : i + size] for i in range(0, len(requests), size)], model, generator)
+    keeper = shards if shards is not None and plugin.keeps_shards else NoShards()
     frames: list[pl.DataFrame] = []
     done = failed = 0
     with progress(f"generate {model.name}", len(requests)) as advance:
-        for frame in runner.run(keys, lambda i: _answers(pieces[i], model, generator)):
+        for frame in keeper.run(pieces):
             frames.append(frame)
             done, failed = done + frame.height, failed + frame.height - frame["error"].null_count()
             advance(frame.height)
@@ -106,7 +105,16 @@ def summary(responses: pl.DataFrame) -> dict[str, float]:
     }
 
 
-def _keys(pieces: Sequence[Sequence[Request]], model: Model, generator: Bound[Generator]) -> list[str]:
+def _pieces(shares: Sequence[Sequence[Request]], model: Model, generator: Bound[Generator]) -> list[Piece]:
+    """The work in pieces, one for each share of the requests."""
+    keys = _keys(shares, model, generator) if generator.plugin.keeps_shards else [""] * len(shares)
+    return [
+        Piece(key, _answers, (share, model, generator), f"generate {model.name}, shard {i} of {len(shares)}")
+        for i, (key, share) in enumerate(zip(keys, shares, strict=True), start=1)
+    ]
+
+
+def _keys(shares: Sequence[Sequence[Request]], model: Model, generator: Bound[Generator]) -> list[str]:
     """What decides a shard's rows: the generator's code and options, the model's bytes, the requests."""
     code = lock.plugin_digest(generator.plugin, generator.origin)
     options = generator.options.model_dump_json()
@@ -114,9 +122,9 @@ def _keys(pieces: Sequence[Sequence[Request]], model: Model, generator: Bound[Ge
     return [
         key(
             generator.plugin.name, generator.version, code, options, *bytes_of, model.name,
-            json.dumps([[r.prompt_id, r.messages, r.sample, r.seed] for r in piece]),
+            json.dumps([[r.prompt_id, r.messages, r.sample, r.seed] for r in share]),
         )
-        for piece in pieces
+        for share in shares
     ]  # fmt: skip
 
 
@@ -142,8 +150,8 @@ def _recall(
 
 
 def _answers(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> pl.DataFrame:
-    completions = _complete(requests, model, generator)
-    texts = [c.text for c in completions]
+    replies = _complete(requests, model, generator)
+    texts = [reply.text for reply in replies]
     ids = [response_id(r.prompt_id, model.name, r.sample, t) for r, t in zip(requests, texts, strict=True)]
     return pl.DataFrame(
         {
@@ -152,35 +160,34 @@ def _answers(requests: Sequence[Request], model: Model, generator: Bound[Generat
             "model": [model.name] * len(requests),
             "sample": [r.sample for r in requests],
             "text": texts,
-            "finish_reason": [c.finish_reason for c in completions],
-            "prompt_tokens": [c.prompt_tokens for c in completions],
-            "completion_tokens": [c.completion_tokens for c in completions],
+            "finish_reason": [reply.finish_reason for reply in replies],
+            "prompt_tokens": [reply.prompt_tokens for reply in replies],
+            "completion_tokens": [reply.completion_tokens for reply in replies],
             "seed": [r.seed for r in requests],
-            "error": [c.error for c in completions],
+            "error": [reply.error for reply in replies],
         },
         schema=RESPONSES.columns,
     )
 
 
-def _complete(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> Sequence[Completion]:
+def _complete(requests: Sequence[Request], model: Model, generator: Bound[Generator]) -> Sequence[Reply]:
     who = _who(generator, model)
     if generator.plugin.generate is None:
         raise PluginError(f"{who}: it offers neither 'generate' nor 'recall'. Upgrade or report the plugin.")
     with _blame(generator, model):
-        completions = list(generator.plugin.generate(model, requests, generator.options))
-    if len(completions) != len(requests):
+        replies = list(generator.plugin.generate(model, requests, generator.options))
+    if len(replies) != len(requests):
         raise PluginError(
-            f"{who}: {len(completions)} completions for {len(requests)} requests. "
-            "Upgrade or report the plugin."
+            f"{who}: {len(replies)} replies for {len(requests)} requests. Upgrade or report the plugin."
         )
-    for request, completion in zip(requests, completions, strict=True):
-        if (completion.text is None) == (completion.error is None):
-            given = "neither" if completion.text is None else "both"
+    for request, reply in zip(requests, replies, strict=True):
+        if (reply.text is None) == (reply.error is None):
+            given = "neither" if reply.text is None else "both"
             raise PluginError(
                 f"{who}: prompt {request.prompt_id} must get a text or an error, got {given}. "
                 "Upgrade or report the plugin."
             )
-    return completions
+    return replies
 
 
 @contextmanager

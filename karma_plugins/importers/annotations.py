@@ -17,7 +17,7 @@ from karma_plugins.contracts import Options, Verdicts
 from karma_plugins.errors import TableError
 from karma_plugins.importers.recorded_folder import RecordedFolder
 from karma_plugins.judging.agreement import preferences, views
-from karma_plugins.judging.bias import cohen_kappa, krippendorff_alpha
+from karma_plugins.runtime.statistics import cohen_kappa, krippendorff_alpha
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS
 
 KEY = re.compile(r"[0-9a-f]{16}(?:\.[0-9a-f]{16}){1,2}")
@@ -64,8 +64,8 @@ def gathered(where: str, words: Sequence[Word], options: AnnotationOptions, fold
     annotators = sorted({word.annotator for word in words})
     folder.counts["tasks"], folder.counts["annotators"] = len(by_task), len(annotators)
     numbers = {name: f"{options.judge}-{i}" for i, name in enumerate(annotators, start=1)}
-    for key, said in sorted(by_task.items()):
-        means = {name: sum(values) / len(values) for name, values in said.items()}
+    for key, opinions in sorted(by_task.items()):
+        means = {name: sum(values) / len(values) for name, values in opinions.items()}
         _add(folder, key, options.judge, sum(means.values()) / len(means))
         if len(annotators) > 1:
             for name, mean in sorted(means.items()):
@@ -87,26 +87,26 @@ def _add(folder: RecordedFolder, key: str, judge: str, value: float) -> None:
 
 def _among_annotators(by_task: Mapping[str, Mapping[str, Sequence[float]]], annotators: Sequence[str]) -> str:
     scores = np.full((len(by_task), len(annotators)), np.nan)
-    for row, (_, said) in enumerate(sorted(by_task.items())):
-        for name, values in said.items():
+    for row, (_, opinions) in enumerate(sorted(by_task.items())):
+        for name, values in opinions.items():
             scores[row, annotators.index(name)] = sum(values) / len(values)
     several = int(((~np.isnan(scores)).sum(axis=1) > 1).sum())
     alpha, _ = krippendorff_alpha(scores)
-    told = "none, as no task was seen by two or all said the same" if alpha is None else f"{alpha:.3f}"
-    return f"{len(annotators)} annotators, {several} tasks seen by several; Krippendorff's alpha: {told}"
+    figure = "none, as no task was seen by two or all said the same" if alpha is None else f"{alpha:.3f}"
+    return f"{len(annotators)} annotators, {several} tasks seen by several; Krippendorff's alpha: {figure}"
 
 
 def _against(folder: RecordedFolder, options: AnnotationOptions) -> list[str]:
     """A sentence for each other judge whose verdicts lie below the folder."""
     home = options.against or Path()
-    found = [
+    sentences = [
         tables.read_all(sorted(home.rglob(f"{schema.name}.parquet")), schema)
         for schema in (JUDGEMENTS, COMPARISONS)
     ]
     mine = pl.col("judge") == options.judge
     both = [
         pl.concat([other.filter(~mine), own.filter(mine)])
-        for other, own in zip(found, (folder.judgements(), folder.comparisons()), strict=True)
+        for other, own in zip(sentences, (folder.judgements(), folder.comparisons()), strict=True)
     ]
     votes, opinions = views(Verdicts(*both))
     people = next(view for view in opinions if view.judge == options.judge)
@@ -121,10 +121,10 @@ def _against(folder: RecordedFolder, options: AnnotationOptions) -> list[str]:
             continue
         same = float(((p > 0.5) == (q > 0.5))[decided].mean())
         kappa = cohen_kappa(np.sign(p - 0.5), np.sign(q - 0.5))
-        told = "" if kappa is None else f", Cohen's kappa {kappa:.3f} of {len(p)}"
+        kappa_words = "" if kappa is None else f", Cohen's kappa {kappa:.3f} of {len(p)}"
         notes.append(
             f"{options.judge} and {view.judge}: the same answer preferred in {same:.1%} of "
             f"{int(decided.sum())} "
-            f"pairs that both decided{told}"
+            f"pairs that both decided{kappa_words}"
         )
     return notes or [f"{home}: holds no verdicts of another judge"]

@@ -51,6 +51,8 @@ def suits(path: Path) -> bool:
         return any(suits(file) for file in sorted(path.iterdir()) if file.is_file())
     if path.name == OUTPUTS:
         return True
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        return False
     kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     if kind == ".parquet":
         try:
@@ -71,20 +73,20 @@ def read(path: Path) -> Answers:
 
     Raises TableError where nothing is there, a file is broken, or names no prompt, model or answer.
     """
-    found = Answers()
+    answers = Answers()
     homes = _homes(path) if path.is_dir() else []
     if homes:
-        frames = [_outputs(home, found) for home in homes]
+        frames = [_outputs(home, answers) for home in homes]
     elif path.is_dir():
         frames = [_file(file) for file in sorted(path.iterdir()) if file.is_file() and suits(file)]
     elif path.name == OUTPUTS:
-        frames = [_outputs(path.parent, found)]
+        frames = [_outputs(path.parent, answers)]
     else:
         frames = [_file(path)]
     if not frames:
         raise TableError(f"{path}: holds no answers.")
-    found.responses = _responses(pl.concat(frames), found.counts)
-    return found
+    answers.responses = _responses(pl.concat(frames), answers.counts)
+    return answers
 
 
 def _homes(path: Path) -> list[Path]:
@@ -94,15 +96,15 @@ def _homes(path: Path) -> list[Path]:
     return sorted(home for home in results.iterdir() if home.is_dir() and (home / OUTPUTS).is_file())
 
 
-def _outputs(home: Path, found: Answers) -> pl.DataFrame:
+def _outputs(home: Path, answers: Answers) -> pl.DataFrame:
     """One model's answers in AlpacaEval's form."""
     rows = []
-    for record in records.load(home / OUTPUTS, counts=found.counts):
+    for record in records.load(home / OUTPUTS, counts=answers.counts):
         prompt, text = record.get("instruction"), record.get("output")
         if isinstance(prompt, str):
             rows.append((prompt, home.name, text if isinstance(text, str) else None))
         else:
-            found.counts["records_without_prompt"] += 1
+            answers.counts["records_without_prompt"] += 1
     return pl.DataFrame(rows, schema=dict.fromkeys(NAMES, pl.String), orient="row")
 
 
@@ -145,14 +147,14 @@ def _text(value: Any) -> str:
 
 
 def _columns(names: Sequence[str]) -> dict[str, str] | None:
-    found = {key: next((name for name in known if name in names), None) for key, known in NAMES.items()}
-    return None if None in found.values() else {key: str(name) for key, name in found.items()}
+    columns = {key: next((name for name in known if name in names), None) for key, known in NAMES.items()}
+    return None if None in columns.values() else {key: str(name) for key, name in columns.items()}
 
 
 def _lacking(names: Sequence[str]) -> str:
     missing = [key for key, known in NAMES.items() if not any(name in names for name in known)]
-    told = "; ".join(f"{'answer' if key == 'text' else key}: {', '.join(NAMES[key])}" for key in missing)
-    return f"names no {told} (found: {', '.join(names)})."
+    accepted = "; ".join(f"{'answer' if key == 'text' else key}: {', '.join(NAMES[key])}" for key in missing)
+    return f"names no {accepted} (found: {', '.join(names)})."
 
 
 def _responses(frame: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:

@@ -99,16 +99,16 @@ def _whole(text: pl.Series) -> pl.Series:
 
 def _replies(questions: pl.DataFrame, model: str, counts: Counter[str]) -> pl.DataFrame:
     """One model's rows of table items, and what was met in its column."""
-    asked = questions.filter(pl.col("text").is_null() | (pl.col("text") != NO_RECORD))
+    recorded = questions.filter(pl.col("text").is_null() | (pl.col("text") != NO_RECORD))
     inside = (pl.col("choice") < pl.col("n_choices")).fill_null(value=False)
-    counts["replies"] += asked.height
-    counts["replies_missing"] += questions.height - asked.height
-    counts["replies_unparsed"] += asked["text"].null_count()
-    counts["replies_beyond_the_options"] += asked.filter(pl.col("choice") >= pl.col("n_choices")).height
-    counts["replies_unreadable"] += asked.filter(
+    counts["replies"] += recorded.height
+    counts["replies_missing"] += questions.height - recorded.height
+    counts["replies_unparsed"] += recorded["text"].null_count()
+    counts["replies_beyond_the_options"] += recorded.filter(pl.col("choice") >= pl.col("n_choices")).height
+    counts["replies_unreadable"] += recorded.filter(
         pl.col("text").is_not_null() & pl.col("choice").is_null()
     ).height
-    return asked.select(
+    return recorded.select(
         "item_id",
         "competency",
         "answer",

@@ -80,11 +80,11 @@ def dialogue(text: str) -> Turns | None:
     if before.strip():
         return None
     names = {"Human": USER, "Assistant": ASSISTANT}
-    said = [
+    messages = [
         {"role": names[name], "content": content.strip()}
         for name, content in zip(parts[::2], parts[1::2], strict=True)
     ]
-    roles = [turn["role"] for turn in said]
+    roles = [turn["role"] for turn in messages]
     if not roles or roles != [USER, ASSISTANT] * (len(roles) // 2):
         return None
-    return said if all(turn["content"] for turn in said[:-1]) else None
+    return messages if all(turn["content"] for turn in messages[:-1]) else None

@@ -17,8 +17,7 @@ from karma_plugins.importers.lm_eval_documents import Measured, Run
 from karma_plugins.importers.model_identity import names
 from karma_plugins.importers.recorded_profiles import Profiles
 from karma_plugins.importers.values import mapping, number
-from karma_plugins.profiling.profilers.lm_eval import MAIN_METRICS
-from karma_plugins.schemas import ITEMS, SCORES
+from karma_plugins.schemas import ITEMS, MAIN_METRICS, SCORES
 from karma_plugins.texts import records
 
 PREFIX = "results_"
@@ -154,8 +153,8 @@ def _samples(file: Path, task: str, rule: str) -> list[dict[str, Any]]:
 def _item(sample: Mapping[str, Any], metric: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of one sample; `by_text` and `by_number` are two readings of its target."""
     value = sample.get(metric)
-    said = float(value) if isinstance(value, bool) else number(value)
-    row: dict[str, Any] = {"correct": said if said is not None and 0 <= said <= 1 else None}
+    correct = float(value) if isinstance(value, bool) else number(value)
+    row: dict[str, Any] = {"correct": correct if correct is not None and 0 <= correct <= 1 else None}
     nothing = dict.fromkeys(("choice", "answer", "n_choices", "choice_probs"))
     likelihoods = _likelihoods(sample) if config.get("output_type") == "multiple_choice" else None
     if likelihoods is None:

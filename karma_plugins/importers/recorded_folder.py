@@ -206,12 +206,12 @@ class RecordedFolder:
         """What was done: the rules, the names, and counts of everything, by model and by judge."""
         answers = self.responses()
         given = dict(answers.filter(pl.col("text").is_not_null()).group_by("model").len().iter_rows())
-        asked = dict(answers.group_by("model").len().iter_rows())
+        prompts_of = dict(answers.group_by("model").len().iter_rows())
         models = {
             name: {
                 "name": original,
                 "answers": given.get(name, 0),
-                "answers_failed": asked.get(name, 0) - given.get(name, 0),
+                "answers_failed": prompts_of.get(name, 0) - given.get(name, 0),
             }
             for name, original in self.names.items()
         }

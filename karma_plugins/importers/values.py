@@ -10,16 +10,16 @@ from typing import Any
 def number(value: Any) -> float | None:
     """A finite number from a number or a text; null for anything else, also for what no float can hold."""
     try:
-        said = math.nan if value is None or isinstance(value, bool) else float(value)
+        parsed = math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return said if math.isfinite(said) else None
+    return parsed if math.isfinite(parsed) else None
 
 
 def share(value: Any, low: float, high: float) -> float | None:
     """A number on a scale from `low` to `high` as a share of it; null where it is none."""
-    said = number(value)
-    return (said - low) / (high - low) if said is not None and low <= said <= high else None
+    parsed = number(value)
+    return (parsed - low) / (high - low) if parsed is not None and low <= parsed <= high else None
 
 
 def text(value: Any) -> str | None:

@@ -18,9 +18,9 @@ from karma_plugins.judging import yardsticks
 from karma_plugins.judging.agreement import opinions, preferences
 from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
 from karma_plugins.judging.nepotism import Favour
+from karma_plugins.runtime.statistics import Z, cohen_kappa, krippendorff_alpha, wilson
 from karma_plugins.schemas import BIAS
 
-Z = 1.959963984540054
 Bools = NDArray[np.bool_]
 
 
@@ -255,41 +255,3 @@ def _worth(hits: Array | Codes, cases: Codes) -> float:
     off = hits - value * cases
     variance = prompts / max(prompts - 1, 1) * float((off * off).sum()) / n**2
     return min(float(n), value * (1 - value) / variance) if variance > 0 else float(n)
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95% score interval (1927) of a share seen in n independent cases."""
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def krippendorff_alpha(scores: Array) -> tuple[float | None, int]:
-    """Krippendorff's alpha for interval data (2011), and the number of scores it rests on.
-
-    `scores`: one row for each answer, one column for each judge, NaN where it gave none; answers with one
-    score do not count. Null where nothing can be compared.
-    """
-    given = ~np.isnan(scores)
-    rows = given.sum(axis=1) > 1
-    scores, given = scores[rows], given[rows]
-    count = given.sum(axis=1)
-    n = int(count.sum())
-    if not n:
-        return None, 0
-    filled = np.where(given, scores, 0.0)
-    mean = filled.sum(axis=1) / count
-    within = np.where(given, (scores - mean[:, None]) ** 2, 0.0).sum(axis=1)
-    observed = float((2 * count * within / (count - 1)).sum()) / n
-    everything = scores[given]
-    expected = 2 * float(((everything - everything.mean()) ** 2).sum()) / (n - 1)
-    return (1 - observed / expected if expected > 1e-12 else None), n
-
-
-def cohen_kappa(one: Array, other: Array) -> float | None:
-    """Cohen's kappa (1960) of two raters' categories; null where chance alone would always agree."""
-    seen = float((one == other).mean())
-    chance = sum(
-        float((one == c).mean()) * float((other == c).mean()) for c in np.unique(np.concatenate([one, other]))
-    )
-    return (seen - chance) / (1 - chance) if chance < 1 else None

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
-from karma_plugins.contracts import Report, Verdicts
+from karma_plugins.contracts import Report, Shards, Verdicts
 from karma_plugins.errors import ParamsError
 from karma_plugins.judging import bias, nepotism, yardsticks
 from karma_plugins.judging.answers import EMPTY, MISSING, index
@@ -16,7 +16,6 @@ from karma_plugins.judging.hearing import hear
 from karma_plugins.judging.jury import ballot, rewards, settle
 from karma_plugins.params import JurySection
 from karma_plugins.registry import Juror
-from karma_plugins.runtime.shards import Shards
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, JUDGES
 
 __all__ = ["Decision", "Judged", "Juror", "decide", "judge"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from karma_plugins.contracts import Answer, AnswerPair, Judge, Report, Verdict, Verdicts
+from karma_plugins.contracts import Answer, AnswerPair, Judge, Piece, Report, Shards, Verdicts
 from karma_plugins.errors import EmptyResultError
 from karma_plugins.judging.answers import IDENTICAL, check_prompts, chunks, index, with_texts
 from karma_plugins.judging.pairs import kin_models, pairs
@@ -22,7 +22,6 @@ from karma_plugins.judging.recalling import recalled
 from karma_plugins.judging.verdicts import (
     SKIPPED,
     VERDICTS,
-    Call,
     checked,
     signed,
     unspoken,
@@ -34,7 +33,7 @@ from karma_plugins.params import JudgeEntry
 from karma_plugins.registry import Bound
 from karma_plugins.registry.lock import plugin_digest
 from karma_plugins.runtime.progress import Advance, progress
-from karma_plugins.runtime.shards import NoShards, Shards, key
+from karma_plugins.runtime.shards import NoShards, key
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS
 from karma_plugins.tables import LazyVerdicts
 
@@ -102,9 +101,9 @@ def heard(
             asks = plugin.score is not None or plugin.compare is not None
             shown = with_texts(chunk, prompts, responses) if asks else chunk
             if plugin.score is not None:
-                judgements.append(scored(plugin.score, shown, hearing))
+                judgements.append(scored(shown, hearing))
             if plugin.compare is not None:
-                comparisons.append(compared(plugin.compare, shown, pairs(shown, kin, entry), hearing))
+                comparisons.append(compared(shown, pairs(shown, kin, entry), hearing))
             if recall is not None:
                 first, last = (pl.lit(chunk["prompt_id"][i]) for i in (0, -1))
                 here = pl.col("prompt_id").is_between(first, last)
@@ -165,17 +164,19 @@ class Hearing:
             self.basis = (self.judge.version, code, options.model_dump_json(), *files)
 
     def run(
-        self, asked: int, seen: Callable[[slice], pl.DataFrame], ask: Callable[[pl.DataFrame], list[Verdict]]
+        self,
+        asked: int,
+        seen: Callable[[slice], pl.DataFrame],
+        ask: Callable[[Bound[Judge], pl.DataFrame], pl.DataFrame],
     ) -> pl.DataFrame:
         """The verdicts on all that is asked, in order: value, status, reason. `seen` cuts out a shard."""
         size = self.entry.shard if self.keeps else max(asked, 1)
-        parts = [slice(start, start + size) for start in range(0, asked, size)]
-        keys = [key(*self.basis, seen(part).write_json()) if self.keeps else "" for part in parts]
+        pieces = [self._piece(seen(slice(start, start + size)), ask) for start in range(0, asked, size)]
         frames, mute = [VERDICTS.to_frame()], []
-        for i, frame in enumerate(self.keeper.run(keys, lambda i: verdict_frame(ask(seen(parts[i]))))):
+        for piece, frame in zip(pieces, self.keeper.run(pieces), strict=True):
             frames.append(frame)
             if (frame["status"] == "failed").all():
-                mute.append(keys[i])
+                mute.append(piece.key)
             self.advance(frame.height)
             self.done += frame.height
             if self.report is not None:
@@ -183,6 +184,12 @@ class Hearing:
         # What failed for a whole shard may have been the machine: asked again, it is not to fail unasked.
         self.keeper.forget(mute)
         return pl.concat(frames)
+
+    def _piece(self, shard: pl.DataFrame, ask: Callable[[Bound[Judge], pl.DataFrame], pl.DataFrame]) -> Piece:
+        """One shard of what is asked, as work for any process."""
+        known = key(*self.basis, shard.write_json()) if self.keeps else ""
+        first, last = (shard["prompt_id"][i] for i in (0, -1))
+        return Piece(known, ask, (self.judge, shard), f"judge {self.judge.name}, prompts {first} to {last}")
 
     def count(self, verdicts: Verdicts) -> None:
         """Take note of what was said."""
@@ -222,25 +229,32 @@ class Hearing:
 # --- judges that score --------------------------------------------------------------------------------------
 
 
-def scored(call: Call, answers: pl.DataFrame, hearing: Hearing) -> pl.DataFrame:
+def scored(answers: pl.DataFrame, hearing: Hearing) -> pl.DataFrame:
     """Rows of table `judgements` of a judge that scores answers one by one."""
     judge = hearing.judge
     fit = answers.filter(pl.col("unfit").is_null())
     seen = fit.select(SEEN)
-
-    def ask(shard: pl.DataFrame) -> list[Verdict]:
-        return checked(call, [Answer(**row) for row in shard.iter_rows(named=True)], judge.options)
-
-    verdicts = hearing.run(fit.height, lambda part: seen[part], ask)
+    verdicts = hearing.run(fit.height, lambda part: seen[part], ask_scores)
     judged = pl.concat([fit.select("prompt_id", "response_id"), verdicts], how="horizontal")
     skipped = unspoken(judge, answers.filter(pl.col("unfit").is_not_null()), SKIPPED)
     return pl.concat([signed(judged.rename({"value": "score"}), judge, JUDGEMENTS), skipped])
 
 
+def ask_scores(judge: Bound[Judge], shard: pl.DataFrame) -> pl.DataFrame:
+    """What the judge says of each answer of a shard: value, status, reason."""
+    call = judge.plugin.score
+    assert call is not None  # noqa: S101 (asked of judges that score)
+    return verdict_frame(checked(call, _answers(shard), judge.options))
+
+
+def _answers(rows: pl.DataFrame) -> list[Answer]:
+    return [Answer(**row) for row in rows.iter_rows(named=True)]
+
+
 # --- judges that compare ------------------------------------------------------------------------------------
 
 
-def compared(call: Call, answers: pl.DataFrame, pairs: pl.DataFrame, hearing: Hearing) -> pl.DataFrame:
+def compared(answers: pl.DataFrame, pairs: pl.DataFrame, hearing: Hearing) -> pl.DataFrame:
     """Rows of table `comparisons` of a pairwise judge; `response_a` is shown first where `order` is `ab`."""
     fit = pairs.filter(pl.col("unfit").is_null())
     straight = pl.col("order") == "ab"
@@ -254,12 +268,7 @@ def compared(call: Call, answers: pl.DataFrame, pairs: pl.DataFrame, hearing: He
         second = shown[places["second"][part]].select(pl.all().name.suffix("_b"))
         return pl.concat([shown[places["first"][part]], second], how="horizontal")
 
-    def ask(shard: pl.DataFrame) -> list[Verdict]:
-        sides = (shard.select(SEEN), shard.select(pl.col(f"{name}_b").alias(name) for name in SEEN))
-        a, b = ([Answer(**row) for row in side.iter_rows(named=True)] for side in sides)
-        return checked(call, list(map(AnswerPair, a, b)), hearing.judge.options)
-
-    verdicts = hearing.run(fit.height, seen, ask)
+    verdicts = hearing.run(fit.height, seen, ask_comparisons)
     judged = pl.concat(
         [fit.select("prompt_id", "response_a", "response_b", "order"), verdicts], how="horizontal"
     )
@@ -274,3 +283,12 @@ def compared(call: Call, answers: pl.DataFrame, pairs: pl.DataFrame, hearing: He
         p_a=pl.when(same).then(pl.lit(0.5)),
     )  # fmt: skip
     return signed(with_ties(pl.concat([judged, unfit])), hearing.judge, COMPARISONS)
+
+
+def ask_comparisons(judge: Bound[Judge], shard: pl.DataFrame) -> pl.DataFrame:
+    """What the judge says of each pair of a shard, the second answer's columns ending in `_b`."""
+    call = judge.plugin.compare
+    assert call is not None  # noqa: S101 (asked of judges that compare)
+    second = shard.select(pl.col(f"{name}_b").alias(name) for name in SEEN)
+    pairs = list(map(AnswerPair, _answers(shard.select(SEEN)), _answers(second)))
+    return verdict_frame(checked(call, pairs, judge.options))

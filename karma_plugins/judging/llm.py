@@ -15,12 +15,12 @@ from pydantic import Field
 from karma_plugins import models
 from karma_plugins.contracts import (
     Answer,
-    Completion,
     Endpoint,
     Expected,
     Messages,
     Model,
     Options,
+    Reply,
     Request,
     Verdict,
 )
@@ -105,7 +105,7 @@ def usage(questions: Iterable[Question], times: int, options: LlmOptions) -> Exp
 
 
 def _mean(
-    replies: Sequence[Completion],
+    replies: Sequence[Reply],
     case: str,
     schema: Mapping[str, Any],
     read: Callable[[Mapping[str, Any]], float],
@@ -121,7 +121,7 @@ def _mean(
     return Verdict(sum(values) / len(values))
 
 
-def reply_object(reply: Completion, case: str, keys: Sequence[str]) -> Mapping[str, Any]:
+def reply_object(reply: Reply, case: str, keys: Sequence[str]) -> Mapping[str, Any]:
     """The one JSON object that a whole reply must be, with exactly these keys and its question's case number.
 
     It may open with one block of thoughts. Raises UnreadableError. A reply that repeats an answer can't pass:
@@ -188,7 +188,8 @@ def reads(form: Form, options: LlmOptions) -> list[Path]:
 
 def keeps_shards(options: LlmOptions) -> bool:
     """Weights do: asking them again is long work. What an endpoint answered is kept request by request."""
-    return not isinstance(models.load("judge", options.model).source, models.Endpoint)
+    source = models.load("judge", options.model, where="option 'model' of an LLM judge").source
+    return not isinstance(source, models.Endpoint)
 
 
 # --- whom they ask ------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def keeps_shards(options: LlmOptions) -> bool:
 
 def _ask_endpoint(
     endpoint: Endpoint, questions: Sequence[Question], options: LlmOptions, schema: Mapping[str, Any]
-) -> list[Completion]:
+) -> Sequence[Reply]:
     from karma_plugins.requesting import ChatRequest, complete
 
     form = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
@@ -212,11 +213,10 @@ def _ask_endpoint(
         for question in questions
         for sample in range(options.samples)
     ]
-    replies = complete(endpoint, requests, options.limits, label="judge")
-    return [Completion(reply.text, reply.finish_reason, error=reply.error) for reply in replies]
+    return complete(endpoint, requests, options.limits, label="judge")
 
 
-def _ask_weights(model: Model, questions: Sequence[Question], options: LlmOptions) -> list[Completion]:
+def _ask_weights(model: Model, questions: Sequence[Question], options: LlmOptions) -> list[Reply]:
     from karma_plugins.models.sampling import TransformersOptions, generate
 
     if not isinstance(model.source, models.Weights):

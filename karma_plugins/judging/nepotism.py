@@ -18,10 +18,10 @@ import polars as pl
 
 from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.judging.jury import Array, Ballot, Codes, group_mean
+from karma_plugins.runtime.statistics import Z
 
 ROUNDS, TOLERANCE = 1000, 1e-10
 UNTOLD = "no other judge to compare with, or no kinship that differs"
-Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)

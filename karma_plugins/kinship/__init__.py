@@ -43,7 +43,7 @@ def kinship(
         raise PluginError(f"kinship: '{primary}' is not measured.{did_you_mean(primary, by_name)}")
     ordered = sorted(models, key=lambda model: model.name)
     names = [model.name for model in ordered]
-    found: dict[str, pl.DataFrame] = {}
+    by_metric: dict[str, pl.DataFrame] = {}
     under_way: list[str] = []
 
     def measure(name: str) -> pl.DataFrame:
@@ -56,11 +56,11 @@ def kinship(
             raise PluginError(
                 f"kinship: metric '{name}' asks for itself ({' -> '.join([*under_way, name])})."
             )
-        if name not in found:
+        if name not in by_metric:
             under_way.append(name)
-            found[name] = _measured(by_name[name], evidence)
+            by_metric[name] = _measured(by_name[name], evidence)
             under_way.pop()
-        return found[name]
+        return by_metric[name]
 
     evidence = Evidence(
         models=ordered,
@@ -157,12 +157,12 @@ def _wider(
     pair = np.arange(len(a))
     gaps[pair, b] = gaps[pair, len(square) + a] = np.nan  # the pair itself
     known = ~np.isnan(gaps).all(axis=1) & ~np.isnan(width)
-    found: list[bool | None] = [None] * len(a)
+    uncertain: list[bool | None] = [None] * len(a)
     if known.any():
         wide = width[known] > np.nanmedian(gaps[known], axis=1)
         for row, flag in zip(np.flatnonzero(known).tolist(), wide.tolist(), strict=True):
-            found[row] = flag
-    return found
+            uncertain[row] = flag
+    return uncertain
 
 
 def summary(table: pl.DataFrame) -> dict[str, float]:
@@ -172,13 +172,13 @@ def summary(table: pl.DataFrame) -> dict[str, float]:
     `.uncertain` (pairs); a metric that knows no pair has no mean.
     """
     overall = table.filter(pl.col("competency").is_null())
-    found = {"pairs": float(overall.select("model_a", "model_b").n_unique())}
+    numbers = {"pairs": float(overall.select("model_a", "model_b").n_unique())}
     for (metric,), rows in overall.sort("metric").group_by("metric", maintain_order=True):
         known = rows["kinship"].drop_nulls().sort()
         counts = {"unknown": rows.height - len(known), "uncertain": int(rows["uncertain"].sum())}
         spread = {"mean": known.mean(), "low": known.min(), "high": known.max()} if len(known) else {}
-        found |= {f"{metric}.{name}": float(value) for name, value in {**spread, **counts}.items()}  # type: ignore[arg-type]
-    return found
+        numbers |= {f"{metric}.{name}": float(value) for name, value in {**spread, **counts}.items()}  # type: ignore[arg-type]
+    return numbers
 
 
 def points(table: pl.DataFrame) -> pl.DataFrame:

@@ -49,24 +49,24 @@ def agreement(
 
     The bootstrap draws questions within each competency, the same ones for all pairs and metrics.
     """
-    found: dict[str | None, Agreement] = {}
+    agreements: dict[str | None, Agreement] = {}
     parts = {name: _sums(channels, part, pairs) for name, part in competencies.items()}
     whole = {name: sum((p[name] for p in parts.values()), np.zeros(len(pairs))) for name in channels}
     intervals = _intervals(channels, combine, competencies, pairs, rounds, seed)
     for key, sums in [(None, whole), *parts.items()]:
         low, high = intervals[key]
-        found[key] = Agreement(np.asarray(combine(sums), dtype=np.float64), low, high, sums)
-    return found
+        agreements[key] = Agreement(np.asarray(combine(sums), dtype=np.float64), low, high, sums)
+    return agreements
 
 
 def _sums(channels: Channels, part: slice, pairs: Pairs) -> dict[str, Floats]:
     """Sums over the questions of a slice, for each pair."""
     models = len(pairs.names)
-    found = {}
+    sums = {}
     for name, (left, right) in channels.items():
         product = left[:, part].reshape(models, -1) @ right[:, part].reshape(models, -1).T
-        found[name] = product[pairs.first, pairs.second].astype(np.float64)
-    return found
+        sums[name] = product[pairs.first, pairs.second].astype(np.float64)
+    return sums
 
 
 def _intervals(

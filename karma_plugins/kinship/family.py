@@ -42,6 +42,9 @@ def read_parents(path: Path) -> dict[str, str]:
         twice = frame[CHILD].filter(frame[CHILD].is_duplicated())[0]
         raise TableError(f"{path}: model '{twice}' is there twice. A model has one direct parent.")
     known = frame.filter(pl.col(PARENT).is_not_null() & (pl.col(PARENT) != ""))
+    for child, parent in known.iter_rows():
+        if child == parent:
+            raise TableError(f"{path}: model '{child}' is its own parent. Leave {PARENT} empty for none.")
     return dict(known.iter_rows())
 
 
@@ -58,13 +61,13 @@ def ranks(kinship: pl.DataFrame, parents: Mapping[str, str]) -> pl.DataFrame:
     turned = overall.rename({"model_a": "model_b", "model_b": "model_a"}).select(overall.columns)
     rows = pl.concat([overall, turned]).rename({"model_a": "model", "model_b": "other"})
     names = set(rows["model"])
-    found = [(child, parent) for child, parent in sorted(parents.items()) if {child, parent} <= names]
-    if not found:
+    known = [(child, parent) for child, parent in sorted(parents.items()) if {child, parent} <= names]
+    if not known:
         raise EmptyResultError(
             f"no child is among the models with its parent. Models: {', '.join(sorted(names))}."
         )
     kin = families(kinship).select("metric", "model", "family")
-    wanted = pl.DataFrame(found, schema={"model": pl.String, "parent": pl.String}, orient="row")
+    wanted = pl.DataFrame(known, schema={"model": pl.String, "parent": pl.String}, orient="row")
     order = ("metric", "model")
     return (
         rows.join(wanted, on="model")
@@ -85,7 +88,7 @@ def ranks(kinship: pl.DataFrame, parents: Mapping[str, str]) -> pl.DataFrame:
     )
 
 
-def benchmark(found: pl.DataFrame, seed: int = 0) -> dict[str, dict[str, Any]]:
+def benchmark(ranked: pl.DataFrame, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Recall@1 and mean reciprocal rank of each metric from `ranks`, with 95% bootstrap intervals.
 
     Children are resampled. `parent_minus_nearest` is the mean margin between the parent and the nearest other
@@ -95,11 +98,11 @@ def benchmark(found: pl.DataFrame, seed: int = 0) -> dict[str, dict[str, Any]]:
     """
     reciprocal = {
         str(metric): (1.0 / rows["rank"].to_numpy(), rows["others"].to_numpy())
-        for (metric,), rows in found.sort("metric", "model").group_by("metric", maintain_order=True)
+        for (metric,), rows in ranked.sort("metric", "model").group_by("metric", maintain_order=True)
     }
     margins: dict[Any, dict[str, float] | None] = {}
     same: dict[Any, Any] = {}
-    for (metric,), rows in found.group_by("metric", maintain_order=True):
+    for (metric,), rows in ranked.group_by("metric", maintain_order=True):
         known = rows.sort("model")["margin"].drop_nulls().to_numpy()
         margins[metric] = None
         if len(known):

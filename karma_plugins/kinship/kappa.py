@@ -20,13 +20,13 @@ def kappa(observed: Array, expected: Array, n: Array) -> Array:
     """
     room = n * n - expected
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Array = np.where(room > 1e-9 * n * n, (n * observed - expected) / room, np.nan)
-    return found
+        ratio: Array = np.where(room > 1e-9 * n * n, (n * observed - expected) / room, np.nan)
+    return ratio
 
 
 def kappa_rows(
-    asked: Questions,
-    found: Mapping[str | None, Agreement],
+    quiz: Questions,
+    agreements: Mapping[str | None, Agreement],
     answered: NDArray[np.bool_],
     undefined: str,
 ) -> pl.DataFrame:
@@ -37,14 +37,14 @@ def kappa_rows(
     reason where questions are shared, but the number is not defined.
     """
     parts = []
-    for competency, result in found.items():
-        part = slice(None) if competency is None else asked.competencies[competency]
+    for competency, result in agreements.items():
+        part = slice(None) if competency is None else quiz.competencies[competency]
         given = answered[:, part].astype(np.float64)
         total = int((given.sum(axis=0) > 0).sum())
-        shared = (given @ given.T)[asked.pairs.first, asked.pairs.second].astype(np.int64).tolist()
+        shared = (given @ given.T)[quiz.pairs.first, quiz.pairs.second].astype(np.int64).tolist()
         parts.append(
             rows(
-                asked.pairs,
+                quiz.pairs,
                 competency,
                 np.maximum(result.raw, 0.0),
                 raw=result.raw,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from karma_plugins.families import members
-from karma_plugins.kinship.clustering import cluster
+from karma_plugins.kinship.clustering import Clustering, cluster
 from karma_plugins.runtime.canvas import BLUE, GREY, blank, plain
 
 if TYPE_CHECKING:
@@ -17,15 +18,19 @@ if TYPE_CHECKING:
 
 #: Above this number of models a cell has no room for its number.
 NUMBERED_MODELS = 16
-FAMILY_COLOURS = ("#2563a8", "#d9731a", "#2f8f4e", "#a0309a", "#b0272d", "#5b4bb5", "#8a6d1f", "#148a8a")
+#: Okabe and Ito's palette (2008), which colour-blind people tell apart, without its yellow.
+FAMILY_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+#: Inches of a cell, and of a character of a name.
+CELL, LETTER = 0.45, 0.075
 
 
 def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Figure:
-    """Kinship of every two models by the primary metric, overall or in a competency, under its dendrogram.
+    """Kinship of every two models by the primary metric, overall or in a competency, over its dendrogram.
 
-    Models stand in the order of the dendrogram (`clustering.cluster`); names of one family (`families`) have
-    one colour, black where a model is alone. A model with itself is drawn blank, a null is grey. Without a
-    pair, as of a single model, there is only a title that says so.
+    Models stand in the order of the dendrogram (`clustering.cluster`), each leaf under its column's name.
+    Names of one family (`families`) have one colour and a frame, black where a model is alone. A pair whose
+    kinship is uncertain has a `?` (in a large pool a dot), a null is grey, a model with itself blank.
+    Without a pair, as of a single model, there is only a title that says so.
     """
     wanted = pl.col("primary") & pl.col("competency").eq_missing(pl.lit(competency, pl.String))
     rows = kinship.filter(wanted)
@@ -33,34 +38,67 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
         figure = blank(4, 1)
         figure.suptitle("Kinship: no pair of models")
         return figure
-    found = cluster(rows)
-    size = 2.5 + 0.45 * len(found.models)
-    longest = max(len(name) for name in found.models)
-    figure = blank(size + 1 + 0.06 * longest, 1.25 * size + 0.05 * longest)
-    axes, tree = figure.subplots(2, 1, height_ratios=(5, 1), sharex=True)
-    colours = figure.colorbar(_image(axes, found.kinship.tolist()), ax=axes, fraction=0.046)
+    clustered = cluster(rows)
+    names = clustered.models
+    size, longest = max(2.2, CELL * len(names)), LETTER * max(map(len, names))
+    figure = blank(size + longest + 1.6, size + longest + 2.2)
+    axes, tree = figure.subplots(2, 1, height_ratios=(size, 1.2), sharex=True)
+    colours = figure.colorbar(_image(axes, clustered.kinship.tolist()), ax=[axes, tree], fraction=0.05)
     colours.set_label("kinship")
-    axes.set_xticks(range(len(found.models)), found.models, rotation=60, ha="right")
-    axes.set_yticks(range(len(found.models)), found.models)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
     colour_of = _family_colours(rows)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_color(colour_of.get(label.get_text(), "black"))
-    if len(found.models) <= NUMBERED_MODELS:
-        for row, values in enumerate(found.kinship.tolist()):
-            for column, value in enumerate(values):
-                if value == value:  # not a blank
-                    colour = "white" if value < 0.6 else "black"
-                    axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    for across, up in found.branches:
+    _frame_families(axes, names, colour_of)
+    _write_cells(axes, clustered, _uncertain(rows))
+    for across, up in clustered.branches:
         tree.plot(across, up, color=BLUE, lw=1)
     tree.invert_yaxis()
     tree.set_ylabel("1 - kinship", fontsize=8)
     plain(tree)
     axes.tick_params(labelbottom=True)
-    tree.tick_params(labelbottom=False)
+    tree.tick_params(labelbottom=False, bottom=False)
     metrics = ", ".join([*rows["metric"].unique().sort(), *([competency] if competency else [])])
-    axes.set_title(f"Kinship ({metrics})")
+    axes.set_title(f"Kinship ({metrics})" + ("\n? = uncertain" if _uncertain(rows) else ""), fontsize=10)
     return figure
+
+
+def _uncertain(rows: pl.DataFrame) -> set[frozenset[str]]:
+    """The pairs whose interval is wider than the differences that a pairing acts on."""
+    if "uncertain" not in rows.columns:
+        return set()
+    doubtful = rows.filter(pl.col("uncertain").fill_null(False) & pl.col("kinship").is_not_null())
+    return {frozenset(pair) for pair in doubtful.select("model_a", "model_b").iter_rows()}
+
+
+def _write_cells(axes: Axes, clustered: Clustering, uncertain: set[frozenset[str]]) -> None:
+    """The number of each cell where there is room, and what is uncertain."""
+    names = clustered.models
+    for row, values in enumerate(clustered.kinship.tolist()):
+        for column, value in enumerate(values):
+            if value != value:  # a blank
+                continue
+            doubt = frozenset((names[row], names[column])) in uncertain
+            text = f"{value:.2f}{'?' if doubt else ''}" if len(names) <= NUMBERED_MODELS else "·" * doubt
+            if text:
+                colour = "white" if value < 0.6 else "black"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+
+
+def _frame_families(axes: Axes, names: Sequence[str], colour_of: Mapping[str, str]) -> None:
+    """A frame around each run of neighbours that are of one family."""
+    from matplotlib.patches import Rectangle
+
+    start = 0
+    for end in range(1, len(names) + 1):
+        colour = colour_of.get(names[start])
+        if end < len(names) and colour and colour_of.get(names[end]) == colour:
+            continue
+        if colour and end - start > 1:
+            corner, side = (start - 0.5, start - 0.5), end - start
+            axes.add_patch(Rectangle(corner, side, side, fill=False, ec=colour, lw=2.5, clip_on=False))
+        start = end
 
 
 def _family_colours(rows: pl.DataFrame) -> dict[str, str]:
@@ -77,7 +115,7 @@ def _family_colours(rows: pl.DataFrame) -> dict[str, str]:
 
 def _image(axes: Axes, cells: list[list[float]]) -> AxesImage:
     axes.set_facecolor(GREY)
-    return axes.imshow(cells or [[float("nan")]], cmap="viridis", vmin=0.0, vmax=1.0)
+    return axes.imshow(cells or [[float("nan")]], cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
 
 
 def competence_profiles(scores: pl.DataFrame) -> Figure:

@@ -57,7 +57,7 @@ class Questions:
         listed = self.table["choice_probs"]
         if listed.null_count() == len(listed):
             return self.choices(width)
-        found = self.choices(width)
+        probabilities = self.choices(width)
         has = (self.row >= 0) & (listed.list.len().fill_null(0).to_numpy()[self.row] > 0)
         length = listed.list.len().fill_null(0).to_numpy().astype(np.int64)
         values = listed.explode(empty_as_null=False, keep_nulls=False).to_numpy()
@@ -69,8 +69,8 @@ class Questions:
         row = self.row[model, question]
         inside = np.arange(width) < np.minimum(length[row], width)[:, None]
         at = np.where(inside, start[row][:, None] + np.arange(width), 0)
-        found[model, question] = np.where(inside, values[at], 0.0)
-        return found
+        probabilities[model, question] = np.where(inside, values[at], 0.0)
+        return probabilities
 
 
 def read(evidence: Evidence) -> Questions:

@@ -3,7 +3,7 @@
 Nothing here knows MLflow.
 """
 
-from karma_plugins.lineage.declared import read_stages, unwatched
+from karma_plugins.lineage.declared import read_document, read_stages, unwatched
 from karma_plugins.lineage.graph import Datum, Graph, Made, ModelEntry, Origin, StageRun
 from karma_plugins.lineage.hashing import (
     LineageError,
@@ -31,5 +31,5 @@ __all__ = [
     "ANY", "Artifact", "Commit", "Datum", "Graph", "LineageError", "LockedData", "LockedPipeline",
     "LockedStage", "Made", "ModelEntry", "Origin", "Pipeline", "Revision", "Settings", "StageRun", "at_hand",
     "commit", "dvc_hash", "file_hash", "flatten", "hash_at", "known_hash", "locked", "pipeline",
-    "project_root", "read_stages", "restore", "revisions", "unwatched", "workspace_root",
+    "project_root", "read_document", "read_stages", "restore", "revisions", "unwatched", "workspace_root",
 ]  # fmt: skip

@@ -26,6 +26,18 @@ def read_stages(path: Path = Path("dvc.yaml")) -> dict[str, Any]:
     return {str(name): stage for name, stage in (stages or {}).items() if isinstance(stage, Mapping)}
 
 
+def read_document(text: str, where: str) -> dict[str, Any]:
+    """The mapping that a file of DVC's holds, of any commit; empty for no text or no mapping.
+
+    Raises ParamsError where the text is no YAML.
+    """
+    try:
+        document = yaml.parse(text)
+    except yaml.YamlError as error:
+        raise ParamsError(f"{where}: not readable as YAML ({error}). Merge or check it out again.") from error
+    return dict(document) if isinstance(document, Mapping) else {}
+
+
 def unwatched(
     stages: Mapping[str, Any], params: Mapping[str, Any], stage: str, key: str, paths: Iterable[Path]
 ) -> list[Path]:

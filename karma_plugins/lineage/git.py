@@ -186,3 +186,22 @@ def stored(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     asked = subprocess.run(command, input=os.fsencode(listed), capture_output=True, check=False)
     ids = asked.stdout.decode().split()
     return dict(zip(there, ids, strict=True)) if len(ids) == len(there) else {}
+
+
+def leave_out(folder: Path, names: Iterable[str]) -> None:
+    """Have git, in this clone alone, leave out what lies in the folder under these names, unless it does.
+
+    Their lines go to `info/exclude`, as no file of the repository's owner is ours to change; what git holds
+    already stays as it is.
+    """
+    lacking = [name for name in names if not git(folder, "check-ignore", name.replace("*", "")).strip()]
+    listed = git(folder, "rev-parse", "--git-path", "info/exclude").strip("\n")
+    if not lacking or not listed:
+        return
+    path = folder / listed
+    with suppress(OSError):  # a clone that can't be written to shows them as untracked, no more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        joint = "" if not before or before.endswith("\n") else "\n"
+        lines = "".join(f"/{prefix(folder)}{name}\n" for name in lacking)
+        path.write_text(f"{before}{joint}{lines}", encoding="utf-8")

@@ -264,7 +264,8 @@ class Reader:
         stage is yet to run, from the workspace; nothing where it is not there.
         """
         base = name(stage).partition("@")[0]
-        if not self.settings.code or not dep.fs_path.replace("\\", "/").endswith(f"/code/{base}.json"):
+        place = str(dep.fs_path or "").replace("\\", "/")  # an entry of `datasets` has none
+        if not self.settings.code or not place.endswith(f"/code/{base}.json"):
             return {}
         cached = dep.hash_info and self.repo.cache.local.oid_to_path(dep.hash_info.value)
         try:

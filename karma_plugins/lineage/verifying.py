@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from karma_plugins.lineage.listings import cache_of
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-Kind = Literal["changed", "missing", "added", "code", "mlflow"]
+Kind = Literal["changed", "missing", "added", "uncached", "code", "mlflow"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,16 +31,23 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """How many hashes of how many stages were compared, the differences, and what could not be compared."""
+    """How many hashes of how many stages were compared, the differences, and what could not be compared.
+
+    `others` counts the stages of pipelines that are not the project's own, which were left out.
+    """
 
     hashes: int = 0
     stages: int = 0
+    others: int = 0
     differences: list[Difference] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
-def verify(folder: Path) -> Verified:
+def verify(folder: Path, own: str | None = None) -> Verified:
     """Compare data, params and commands of all stages and .dvc files with what is claimed of them.
+
+    Where `own` is given and a file of that name lies beside some dvc.yaml, only the stages of those count,
+    and the .dvc files below; what they read of other stages counts as their deps.
 
     DVC's own memory of hashes is not asked: it takes a file of unchanged time and size as unchanged. As for
     `dvc status`, the dependencies of a frozen stage do not count. Raises LineageError outside a repository.
@@ -60,11 +67,13 @@ def verify(folder: Path) -> Verified:
             stages = sorted(repo.index.stages, key=lambda stage: str(stage.addressing))
         except (DvcException, ValueError) as error:
             raise LineageError(f"DVC can't read the pipeline: {error}. `dvc status` says more.") from error
-        for stage in stages:
-            verified.stages += 1
+        ours = _own(stages, own)
+        verified.stages, verified.others = len(ours), len(stages) - len(ours)
+        for stage in ours:
             for data in (*(() if stage.frozen else stage.deps), *stage.outs):
                 try:
-                    verified.differences += _of_data(repo, stage, data, seen)
+                    own = list(_of_data(repo, stage, data, seen))
+                    verified.differences += own or _of_cache(repo, data)
                 except (DvcException, OSError, ImportError, LineageError) as error:
                     verified.unknown.append(f"{data}: {' '.join(str(error).split())[:200]}")
             if getattr(stage, "cmd_changed", False):
@@ -74,6 +83,18 @@ def verify(folder: Path) -> Verified:
         verified.hashes = len(seen)
         verified.differences = sorted(set(verified.differences))
         return verified
+
+
+def _own(stages: Sequence[Any], own: str | None) -> Sequence[Any]:
+    """The stages of pipelines beside which a file named `own` lies; all where none has one."""
+    folders = {Path(stage.path).parent for stage in stages if stage.cmd}
+    homes = {folder for folder in folders if own and (folder / own).is_file()}
+
+    def is_own(stage: Any) -> bool:
+        here = Path(stage.path).parent
+        return here in homes or (not stage.cmd and not homes.isdisjoint(here.parents))
+
+    return [stage for stage in stages if not homes or is_own(stage)]
 
 
 def _forget(repo: Repo) -> None:
@@ -133,6 +154,14 @@ def _of_bytes(repo: Repo, data: Any) -> Iterator[Difference]:
     files = dict(_files(repo, here, claim.name))
     for name in sorted(claimed.keys() | files.keys()):
         yield from _of_file(f"{where}/{name}", files.get(name), claimed.get(name))
+
+
+def _of_cache(repo: Repo, data: Any) -> Iterator[Difference]:
+    """An out that lies in the workspace as it is claimed, and whose bytes DVC keeps nowhere else."""
+    if not getattr(data, "use_cache", False) or not data.hash_info or not data.changed_cache():
+        return
+    where = Path(data.fs_path).relative_to(repo.root_dir).as_posix() if data.is_in_repo else str(data)
+    yield Difference(where, "uncached", "DVC's cache lacks it; `dvc fetch` or `dvc commit` it")
 
 
 def _of_file(where: str, found: str | None, claimed: str | None) -> Iterator[Difference]:

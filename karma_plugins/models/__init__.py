@@ -91,14 +91,14 @@ def files(model: Model) -> list[Path]:
 
 def _descriptor(path: Path) -> Weights | Endpoint:
     try:
-        found: Any = yaml.read(path)
+        document: Any = yaml.read(path)
     except yaml.YamlError as error:
         raise ModelError(f"{path}: not readable as YAML ({error}).") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(document, Mapping):
         raise ModelError(f"{path}: a descriptor is a mapping with 'hub', 'folder' or 'endpoint'.")
-    if "endpoint" in found:
-        return validate(Endpoint, found, where=str(path))
-    weights = validate(Weights, found, where=str(path))
+    if "endpoint" in document:
+        return validate(Endpoint, document, where=str(path))
+    weights = validate(Weights, document, where=str(path))
     if (weights.hub is None) == (weights.folder is None):
         raise ModelError(f"{path}: name exactly one of 'hub', 'folder' or 'endpoint'.")
     if weights.folder is not None:
@@ -115,6 +115,10 @@ def aligned(base: Model, path: Path) -> Model:
 
     It is asked as its base is, system prompt included. Raises ModelError as `load` does.
     """
+    if not path.is_dir():
+        raise ModelError(
+            f"{path}: no such folder of aligned weights. Run the stage that writes it: `dvc repro`."
+        )
     if not isinstance(base.source, Weights):
         raise ModelError(f"'{base.path}' holds no weights, so nothing was trained from it.")
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():

@@ -33,8 +33,8 @@ def check_loaded(what: str, info: Mapping[str, Any]) -> None:
         f"{name} ({list(saved)}, not {list(wanted)})" for name, saved, wanted in info["mismatched_keys"]
     )
     faults = [
-        f"{count(names)} {said}: {shown(names)}"
-        for said, names in (
+        f"{count(names)} {problem}: {shown(names)}"
+        for problem, names in (
             ("missing", missing), ("in its files that fit nothing", unexpected), ("of another shape", shapes)
         )
         if names
@@ -50,8 +50,8 @@ def check_loaded(what: str, info: Mapping[str, Any]) -> None:
 def check_fits(what: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """Raise ModelError where an adapter lacks tensors, or has some that fit none of the weights."""
     faults = [
-        f"{count(names)} {said}: {shown(names)}"
-        for said, names in (("missing", missing), ("that fit nothing", unexpected))
+        f"{count(names)} {problem}: {shown(names)}"
+        for problem, names in (("missing", missing), ("that fit nothing", unexpected))
         if names
     ]
     if faults:

@@ -116,13 +116,13 @@ def pooling(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Iterator[i
 def _try(model: PreTrainedModel, side: Side, tokenizer: PreTrainedTokenizerBase) -> bool:
     import torch
 
-    said = _generated if side == "left" else _scored
+    outputs = _generated if side == "left" else _scored
     short, long = _rows(model, tokenizer)
     pad = filler(model, tokenizer)
     with torch.inference_mode():
         try:
-            alone, tokens = said(model, [short], pad)
-            beside, others = said(model, [short, long], pad)
+            alone, tokens = outputs(model, [short], pad)
+            beside, others = outputs(model, [short, long], pad)
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
             return False  # it can't be padded; where it can't be asked at all, that is said when it is asked
     bound = _bound(model, alone)

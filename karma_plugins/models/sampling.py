@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from karma_plugins.contracts import Completion, Model, Options, Request
+from karma_plugins.contracts import Model, Options, Reply, Request
 from karma_plugins.errors import ModelError
 from karma_plugins.models import Weights, loading, padding, templates, with_system_prompt
 
@@ -46,10 +46,10 @@ class _Row:
     seed: int
 
 
-def generate(model: Model, requests: Sequence[Request], options: TransformersOptions) -> Sequence[Completion]:
-    """One completion for each request, in order.
+def generate(model: Model, requests: Sequence[Request], options: TransformersOptions) -> Sequence[Reply]:
+    """One reply for each request, in order.
 
-    A prompt that is too long for the model, or that its chat template refuses, is a completion with an error.
+    A prompt that is too long for the model, or that its chat template refuses, is a reply with an error.
     Raises ModelError where the model can't be loaded, has no chat template, or memory runs out.
     """
     import torch
@@ -66,7 +66,7 @@ def generate(model: Model, requests: Sequence[Request], options: TransformersOpt
             f"models.{model.name}: '{model.source.location}' is an encoder (is_decoder: false), which can't "
             "continue a text. Name a causal language model."
         )
-    rows, completions = _encode(requests, model.source, weights, tokenizer, options)
+    rows, replies = _encode(requests, model.source, weights, tokenizer, options)
     with torch.inference_mode():
         for batch in _batches(rows, weights, tokenizer, options.batch_size):
             try:
@@ -76,8 +76,8 @@ def generate(model: Model, requests: Sequence[Request], options: TransformersOpt
                     f"models.{model.name}: memory ran out for a batch of {len(batch)} answers. "
                     f"Lower models.{model.name}.sampling.batch_size."
                 ) from error
-            completions |= {row.number: answer for row, answer in zip(batch, answers, strict=True)}
-    return [completions[i] for i in range(len(requests))]
+            replies |= {row.number: answer for row, answer in zip(batch, answers, strict=True)}
+    return [replies[i] for i in range(len(requests))]
 
 
 def _encode(
@@ -86,15 +86,15 @@ def _encode(
     weights: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     options: TransformersOptions,
-) -> tuple[list[_Row], dict[int, Completion]]:
+) -> tuple[list[_Row], dict[int, Reply]]:
     """The rows that can be answered, shortest prompt first, and the failures of the others by number."""
     conversations = {request.prompt_id: request.messages for request in requests}
     texts: dict[str, str] = {}
-    refused: dict[str, Completion] = {}
+    refused: dict[str, Reply] = {}
     for key, messages in conversations.items():
         text = templates.render(tokenizer, source, with_system_prompt(messages, source.system_prompt))
         if isinstance(text, templates.Refusal):
-            refused[key] = Completion(None, error=text.reason)
+            refused[key] = Reply(None, error=text.reason)
         else:
             texts[key] = text
     encoded = tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"] if texts else []
@@ -102,7 +102,7 @@ def _encode(
     longest, known = loading.positions(weights), padding.vocabulary(weights)
     for key, prompt in tokens.items():
         if (reason := _unfit(prompt, longest, known)) is not None:
-            refused[key] = Completion(None, error=reason, prompt_tokens=len(prompt))
+            refused[key] = Reply(None, error=reason, prompt_tokens=len(prompt))
     rows = [
         _Row(i, tokens[request.prompt_id], _room(tokens[request.prompt_id], longest, options), request.seed)
         for i, request in enumerate(requests)
@@ -144,7 +144,7 @@ def _answer(
     weights: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     options: TransformersOptions,
-) -> list[Completion]:
+) -> list[Reply]:
     from transformers import GenerationConfig, LogitsProcessorList
 
     pad = padding.filler(weights, tokenizer)
@@ -166,7 +166,7 @@ def _answer(
         logits_processor=LogitsProcessorList([draw]),
         tokenizer=tokenizer if options.stop else None,
     )
-    return _completions(
+    return _replies(
         batch, output[:, width:].cpu().numpy(), draw.broken.tolist(), ends, pad, tokenizer, options
     )
 
@@ -232,7 +232,7 @@ class _Draw:
         return scores, None
 
 
-def _completions(
+def _replies(
     batch: Sequence[_Row],
     output: np.ndarray,
     broken: Sequence[bool],
@@ -240,13 +240,13 @@ def _completions(
     pad: int,
     tokenizer: PreTrainedTokenizerBase,
     options: TransformersOptions,
-) -> list[Completion]:
+) -> list[Reply]:
     ended = np.isin(output, ends)
     counts = np.where(ended.any(1), ended.argmax(1), output.shape[1]).tolist()
     texts = tokenizer.batch_decode(
         [row[:count] for row, count in zip(output, counts, strict=True)], skip_special_tokens=True
     )
-    completions = []
+    replies = []
     for i, row in enumerate(batch):
         text, count, reason = texts[i], counts[i], "stop" if ended[i].any() else "length"
         stops = [at for at in (text.find(stop) for stop in options.stop) if at >= 0]
@@ -254,12 +254,10 @@ def _completions(
             text, reason = text[: min(stops)], "stop"
             count = _without_padding(output[i, :count], pad)
         if broken[i]:
-            completions.append(
-                Completion(None, error="the model's scores are not numbers; try another dtype")
-            )
+            replies.append(Reply(None, error="the model's scores are not numbers; try another dtype"))
         else:
-            completions.append(Completion(text, reason, len(row.tokens), count))
-    return completions
+            replies.append(Reply(text, reason, len(row.tokens), count))
+    return replies
 
 
 def _without_padding(tokens: np.ndarray, pad: int) -> int:

@@ -12,13 +12,17 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from karma_plugins.contracts import UNREPEATED, Fraction, TrainingSettings
+from karma_plugins.contracts import UNREPEATED, Fraction, Seed, TrainingSettings
 from karma_plugins.errors import ParamsError, did_you_mean
 from karma_plugins.params import yaml
 
 PARAMS = Path("params.yaml")
 #: What DVC carries in a foreach key: a dot breaks per-key params, `@` fails, `/` nests the output folder.
-MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
+#: A name that begins with `-` would be taken for an option, a longer one is no file's name.
+MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,179}")
+NAMING = "Use letters, digits, '_' and '-', at most 180 of them, the first no '-'"
+#: Characters of a wrong value that a message repeats.
+LONGEST = 120
 
 DifficultyPart = Literal["margin", "kinship", "disagreement", "complexity", "likelihood"]
 
@@ -30,7 +34,9 @@ PluginOptions = dict[str, dict[str, Any]]
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, str_min_length=1
+    )
 
 
 class ModelSection(Section):
@@ -91,14 +97,14 @@ class KinshipSection(Section):
 
     metric: str = Field("capability", description="the metric that judge and curriculum act on")
     metrics: PluginOptions = Field(default_factory=dict, description="metrics to measure, with their options")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class GenerateSection(Section):
     """Section `generate`: how many answers to each prompt, and the seed of all sampling noise."""
 
-    samples: int = Field(1, ge=1)
-    seed: int = 0
+    samples: int = Field(1, ge=1, le=10_000)
+    seed: Seed = 0
     shard: int = Field(256, ge=1, description="answers to a shard: what a kill can lose")
 
 
@@ -107,7 +113,7 @@ class JudgeEntry(BaseModel):
     a pairwise judge is asked about, and the plugin's options.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, str_min_length=1)
 
     plugin: str | None = None
     reads: str | None = Field(
@@ -118,7 +124,7 @@ class JudgeEntry(BaseModel):
     compare_per_prompt: int | None = Field(
         4, ge=1, description="most pairs of answers to a prompt that are compared; null: all"
     )
-    compare_seed: int = Field(0, description="seed of the chance by which pairs are chosen")
+    compare_seed: Seed = Field(0, description="seed of the chance by which pairs are chosen")
     kin_radius: Fraction = Field(
         1.0, description="only answers of models at most so far from kin are compared"
     )
@@ -212,7 +218,7 @@ class CurriculumSection(Section):
         default={"margin": 1.0}, description="weights of what makes a pair difficult"
     )
     order: Literal["easy-to-hard", "hard-to-easy", "shuffled"] = "easy-to-hard"
-    phases: int = Field(1, ge=1)
+    phases: int = Field(1, ge=1, le=1_000)
     schedule: Literal["quantiles", "ranks", "grid"] = Field(
         "quantiles",
         description="phases of equal size; or of each prompt's first, second … pair; or the cells of a grid "
@@ -239,7 +245,7 @@ class CurriculumSection(Section):
         validation_alias=AliasChoices("licence", "license"),
         description="licence of the dataset, named in its card",
     )
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TrainSection(TrainingSettings):
@@ -288,7 +294,7 @@ class EvaluateSection(Section):
     )
     generator: str = "transformers"
     sampling: dict[str, Any] = Field(default_factory=dict)
-    samples: int = Field(1, ge=1)
+    samples: int = Field(1, ge=1, le=10_000)
     bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
     limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
     forms: dict[str, str] = Field(
@@ -296,7 +302,7 @@ class EvaluateSection(Section):
         description="forms of answers that are counted apart from what they say: name -> regular expression "
         "of whole answers; the first that fits counts",
     )
-    seed: int = 0
+    seed: Seed = 0
 
     @field_validator("forms")
     @classmethod
@@ -314,6 +320,18 @@ class TrackingSection(Section):
 
     experiment: str | None = None
     system_metrics: bool = False
+
+
+class RunnerSection(Section):
+    """Section `runner`: where pieces of work are computed; no stage depends on it, so changing it re-runs
+    nothing.
+    """
+
+    runner: str = Field("local", description="plugin that computes the pieces; KARMA_RUNNER names another")
+    runners: PluginOptions = Field(default_factory=dict, description="options of runners, by name")
+    allow_different: tuple[Literal["code", "libraries", "device"], ...] = Field(
+        (), description="in what workers may differ from the stage's own process; the run records it"
+    )
 
 
 def load(section: str, model: type[M], path: Path = PARAMS) -> M:
@@ -378,7 +396,7 @@ def check_model_name(name: str, path: Path = PARAMS) -> None:
     """Raise ParamsError for a name that DVC can't carry."""
     if not MODEL_NAME.fullmatch(name):
         raise ParamsError(
-            f"{path}, models: DVC can't carry the name '{name}'. Use letters, digits, '_' and '-'; "
+            f"{path}, models: DVC can't carry the name '{_short(str(name))}'. {NAMING}; "
             "put the Hugging Face id in the descriptor at the model's path."
         )
 
@@ -387,7 +405,7 @@ def check_judge_name(name: str, path: Path = PARAMS) -> None:
     """Raise ParamsError for a name that DVC can't carry."""
     if not MODEL_NAME.fullmatch(name):
         raise ParamsError(
-            f"{path}, judge.judges: DVC can't carry the name '{name}'. Use letters, digits, '_' and '-'; a "
+            f"{path}, judge.judges: DVC can't carry the name '{_short(str(name))}'. {NAMING}; a "
             "recorded judge's own name is its option `annotator`."
         )
 
@@ -460,8 +478,12 @@ def _problem(model: type[BaseModel], item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return f"key '{place}' is missing"
     kept_quiet = item["type"] == UNREPEATED or isinstance(item["input"], (dict, BaseModel))
-    found = "" if kept_quiet else f" (found {item['input']!r})"
+    found = "" if kept_quiet else f" (found {_short(repr(item['input']))})"
     return f"{place or 'value'}: {item['msg'][0].lower()}{item['msg'][1:]}{found}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

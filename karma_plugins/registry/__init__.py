@@ -5,7 +5,7 @@ the nearest.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -58,6 +58,10 @@ class Bound(Generic[P]):
         """The files and folders whose bytes decide what the plugin does with these options."""
         return [] if self.plugin.reads is None else list(self.plugin.reads(self.options))
 
+    def __reduce__(self) -> tuple[Callable[..., Bound[Any]], tuple[Any, ...]]:
+        """Pickled by name: another process takes the plugin from its own registry."""
+        return registered, (kind_name(type(self.plugin)), self.plugin.name, self.name, self.options)
+
     def check_installed(self) -> None:
         """Raise NotInstalledError where a package is absent that the plugin needs."""
         kind = _singular(kind_name(type(self.plugin)))
@@ -105,23 +109,27 @@ class Registry:
         *,
         where: str = "a call of bind",
         alias: str = "",
+        place: str = "",
     ) -> Bound[P]:
         """The plugin of that name with its options validated.
 
         Raises PluginError for an unknown or broken name, ParamsError for an unknown or wrong option; `where`
-        is the key in params that names it.
+        is the key in params that names it, `place` the one that holds its options, where that is another.
         """
         label = kind_name(kind)
-        found = self.plugins.get((label, name))
-        if found is None:
-            raise PluginError(self._unknown(label, name, where))
-        plugin, origin = found
+        plugin, origin = self.known(label, name, where=where)
         checked = validate(
             plugin.options,
             dict(options or {}),
-            where=f"{where}, options of {_singular(label)} '{name}' ({origin})",
+            where=f"{place or where}, options of {_singular(label)} '{name}' ({origin})",
         )
         return Bound(alias or name, cast(P, plugin), checked, origin)
+
+    def known(self, kind: str, name: str, *, where: str) -> tuple[Plugin, Origin]:
+        """The plugin of that name, and where it comes from; PluginError for an unknown or broken one."""
+        if (kind, name) not in self.plugins:
+            raise PluginError(self._unknown(kind, name, where))
+        return self.plugins[kind, name]
 
     def refuse_unknown(self, kind: type[Plugin], name: str, *, where: str) -> None:
         """Raise PluginError for a name that is neither registered nor that of a broken plugin."""
@@ -150,6 +158,17 @@ class Registry:
                 f". It may be in a plugin that could not be loaded: {'; '.join(b.message for b in nameless)}"
             )
         return f"{text} (see 'karma plugins')."
+
+
+def registered(kind: str, name: str, alias: str, options: Options) -> Bound[Any]:
+    """A plugin of this process's own registry under options that another process checked.
+
+    Raises PluginError where there is none of that name here.
+    """
+    from karma_plugins.registry.manager import shared
+
+    plugin, origin = shared().known(kind, name, where="a piece of work")
+    return Bound(alias, plugin, options, origin)
 
 
 def absent(plugin: Plugin) -> str | None:

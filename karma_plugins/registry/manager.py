@@ -38,6 +38,7 @@ BUILT_INS = {
         "pairs", "shp", "ultrafeedback", "unpaired",
     ),
     "exporters.layouts": ("argilla", "hub", "jsonl", "label_studio", "trl"),
+    "runtime.runners": ("local", "ray"),
 }  # fmt: skip
 
 
@@ -71,6 +72,12 @@ def load(extra: Iterable[EntryPoint] | None = None) -> Registry:
         except (pluggy.PluginValidationError, TypeError, ValueError) as error:
             registry.broken.append(Broken(origin, f"{place}: {error}"))
     return registry
+
+
+@cache
+def shared() -> Registry:
+    """The registry of a process that computes pieces for another: what is installed does not change in it."""
+    return load()
 
 
 @cache

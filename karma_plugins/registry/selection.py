@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from karma_plugins import params
-from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler
+from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Profiler, Runner
 from karma_plugins.errors import ParamsError
 from karma_plugins.registry import Bound, Juror, Registry, stages
 from karma_plugins.registry.stages import STAGES, Choice
@@ -27,7 +27,10 @@ def bind(choice: Choice, registry: Registry) -> Bound[Any]:
     for name in choice.spare:
         registry.refuse_unknown(choice.kind, name, where=f"params.yaml, {choice.spare_key}")
     where = f"params.yaml, {choice.where}"
-    return registry.bind(choice.kind, choice.name, choice.options, where=where, alias=choice.alias)
+    place = f"params.yaml, {choice.options_key}" if choice.options_key and choice.options else ""
+    return registry.bind(
+        choice.kind, choice.name, choice.options, where=where, alias=choice.alias, place=place
+    )
 
 
 def profiler(section: params.ProfileSection, registry: Registry) -> Bound[Profiler]:
@@ -82,6 +85,11 @@ def pairing(section: params.CurriculumSection, registry: Registry) -> Bound[Pair
 def objective(section: params.TrainSection, registry: Registry) -> Bound[Objective]:
     """The objective of section `train`."""
     return cast("Bound[Objective]", bind(stages.objective(section), registry))
+
+
+def runner(section: params.RunnerSection, registry: Registry) -> Bound[Runner]:
+    """The runner of section `runner`."""
+    return cast("Bound[Runner]", bind(stages.runner(section), registry))
 
 
 def rewarding(section: params.TrainSection, registry: Registry) -> list[Juror]:

@@ -14,7 +14,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from karma_plugins import params
-from karma_plugins.contracts import Generator, Judge, KinshipMetric, Objective, Pairing, Plugin, Profiler
+from karma_plugins.contracts import (
+    Generator,
+    Judge,
+    KinshipMetric,
+    Objective,
+    Pairing,
+    Plugin,
+    Profiler,
+    Runner,
+)
 
 #: Checked sections of params by name; `models` is a mapping of its own.
 Sections = Mapping[str, Any]
@@ -25,7 +34,8 @@ class Choice:
     """A plugin that params name: its kind and name, its options, and the key that names it.
 
     `alias` is the entry's own name where that is another; `spare` are the plugins that options are written
-    for without being chosen, under the key `spare_key`: those must exist too. `misplaced` are keys that
+    for without being chosen, under the key `spare_key`: those must exist too. `options_key` is where its
+    options stand, if not under the entry itself. `misplaced` are keys that
     belong to section `jury`.
     """
 
@@ -36,6 +46,7 @@ class Choice:
     alias: str = ""
     spare: tuple[str, ...] = ()
     spare_key: str = ""
+    options_key: str = ""
     misplaced: tuple[str, ...] = ()
 
 
@@ -60,6 +71,11 @@ def objective(section: params.TrainSection) -> Choice:
     return _one(Objective, section.objective, section.objectives, "train.objective")
 
 
+def runner(section: params.RunnerSection) -> Choice:
+    """The runner of section `runner`."""
+    return _one(Runner, section.runner, section.runners, "runner.runner")
+
+
 def metrics(section: params.KinshipSection) -> list[Choice]:
     """The metrics of section `kinship`: the acting one first, then the others by name."""
     return [
@@ -68,6 +84,7 @@ def metrics(section: params.KinshipSection) -> list[Choice]:
             name,
             section.metrics.get(name) or {},
             "kinship.metric" if name == section.metric else "kinship.metrics",
+            options_key=f"kinship.metrics.{name}",
         )
         for name in (section.metric, *sorted(set(section.metrics) - {section.metric}))
     ]
@@ -97,7 +114,10 @@ def generator(name: str, options: Mapping[str, Any], where: str) -> Choice:
 
 def _one(kind: type[Plugin], name: str, given: params.PluginOptions, where: str) -> Choice:
     spare = tuple(sorted(set(given) - {name}))
-    return Choice(kind, name, given.get(name) or {}, where, spare=spare, spare_key=f"{where}s")
+    return Choice(
+        kind, name, given.get(name) or {}, where, spare=spare, spare_key=f"{where}s",
+        options_key=f"{where}s.{name}",
+    )  # fmt: skip
 
 
 def _generators(sections: Sections) -> Iterator[Choice]:
@@ -124,10 +144,11 @@ class Stage:
     """One stage of the pipeline; `sectioned`: it has a section of its own in params.
 
     `module` is its domain; `section` the model of its section in params (null where the domain brings its
-    own), `reads` further sections; `kind` the kind of plugin that is its own, whose installed plugins stand
-    in its section of karma.lock.json; `choices` the plugins that the sections name; `locked` the keys of that
-    file that the stage depends on beside its core, as dvc.yaml spells them. `noted`: it may name several
-    plugins of one kind, which DVC can't spell as keys: stage `code` notes their entries for it.
+    own: `own` is its name there), `reads` further sections; `kind` the kind of plugin that is its own, whose
+    installed plugins stand in its section of karma.lock.json; `choices` the plugins that the sections name;
+    `locked` the keys of that file that the stage depends on beside its core, as dvc.yaml spells them.
+    `noted`: it may name several plugins of one kind, which DVC can't spell as keys: stage `code` notes their
+    entries for it. `shared`: its work is cut in pieces, which the runner of section `runner` has computed.
     """
 
     name: str
@@ -139,6 +160,8 @@ class Stage:
     sectioned: bool = True
     locked: tuple[str, ...] = ()
     noted: bool = False
+    shared: bool = False
+    own: str | None = None
 
     @property
     def note(self) -> str:
@@ -161,12 +184,12 @@ _ROWS = (
         "code", "karma_plugins.registry", sectioned=False,
         locked=("kinship", "judge", "train", "generate", "profile"),
     ),
-    Stage("zoo", "karma_plugins.zoo"),
+    Stage("zoo", "karma_plugins.zoo", own="ZooSettings"),
     Stage("prompts", "karma_plugins.prompts", params.PromptsSection),
     Stage(
         "profile", "karma_plugins.profiling", params.ProfileSection, kind="profilers",
         choices=lambda sections: [profiler(sections["profile"])],
-        locked=("profile.${profile.profiler}",),
+        locked=("profile.${profile.profiler}",), shared=True,
     ),
     Stage(
         "kinship", "karma_plugins.kinship", params.KinshipSection, ("models",), "kinship_metrics",
@@ -176,12 +199,12 @@ _ROWS = (
     Stage(
         "generate", "karma_plugins.generation", params.GenerateSection, ("models",), "generators",
         choices=_generators,
-        locked=("generate.${item.generator}",),
+        locked=("generate.${item.generator}",), shared=True,
     ),
     Stage(
         "judge", "karma_plugins.judging.hearing", params.JudgeSection, ("models",), "judges",
         choices=lambda sections: judges(sections["judge"].judges, "judge.judges"),
-        locked=("judge.${item.plugin}",),
+        locked=("judge.${item.plugin}",), shared=True,
     ),
     Stage("jury", "karma_plugins.judging.deciding", params.JurySection, ("models", "judge")),
     Stage(
@@ -197,7 +220,7 @@ _ROWS = (
     Stage(
         "evaluate", "karma_plugins.evaluation", params.EvaluateSection, ("profile",),
         choices=_evaluation,
-        noted=True,
+        noted=True, shared=True,
     ),
     Stage("report", "karma_plugins.study.reporting", sectioned=False),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from karma_plugins.errors import RequestError
 from karma_plugins.models import Endpoint, api_key, with_system_prompt
 from karma_plugins.requesting.bodies import BodyError, read_body
 from karma_plugins.requesting.kept_replies import KeptReplies
-from karma_plugins.requesting.replies import HEALING, Reply, after, failed, one_line, read_reply
+from karma_plugins.requesting.replies import HEALING, ServerReply, after, failed, one_line, read_reply
 from karma_plugins.requesting.secrets import Mask
 from karma_plugins.requesting.spending import Ledger, Limits, Usage, expected, ledger
 from karma_plugins.requesting.throttle import Throttle
@@ -66,7 +66,7 @@ def complete(
     *,
     label: str = "requests",
     folder: Path | None = None,
-) -> list[Reply]:
+) -> list[ServerReply]:
     """One reply for each request, in order.
 
     An answer is kept as soon as it is there, by what was asked alone, and never asked for again; a failure
@@ -84,7 +84,7 @@ def forecast(
 ) -> Forecast:
     """What these requests would use at most; asks nothing and leaves nothing behind."""
     calls = {call.key: call for call in (_call(endpoint, request) for request in requests)}
-    kept: Mapping[str, Reply] = {}
+    kept: Mapping[str, ServerReply] = {}
     if _folder(endpoint, folder).is_dir():
         with closing(KeptReplies(_folder(endpoint, folder))) as store:
             kept = store.read(calls)
@@ -148,7 +148,7 @@ class _Run:
         self.url = f"{endpoint.endpoint.rstrip('/')}/chat/completions"
         self.stopped: RequestError | None = None
 
-    async def replies(self, calls: Sequence[_Call]) -> dict[str, Reply]:
+    async def replies(self, calls: Sequence[_Call]) -> dict[str, ServerReply]:
         """The reply of every call by its key."""
         with closing(self.kept):
             wanted = {call.key: call for call in calls}
@@ -169,7 +169,9 @@ class _Run:
             raise self._named(self.stopped)
         return found
 
-    async def _work(self, client: httpx.AsyncClient, waiting: deque[_Call], found: dict[str, Reply]) -> None:
+    async def _work(
+        self, client: httpx.AsyncClient, waiting: deque[_Call], found: dict[str, ServerReply]
+    ) -> None:
         """Calls in flight when the run is stopped are waited for: they are paid."""
         while waiting and self.stopped is None:
             call = waiting.popleft()
@@ -183,7 +185,7 @@ class _Run:
                 self.kept.keep(call.key, reply)
             self.advance(1)
 
-    async def _ask(self, client: httpx.AsyncClient, call: _Call) -> Reply:
+    async def _ask(self, client: httpx.AsyncClient, call: _Call) -> ServerReply:
         """Ask until there is an answer, a failure that can't heal, or no try is left."""
         tries = 0
         while True:
@@ -203,7 +205,7 @@ class _Run:
             else:
                 await asyncio.sleep(pause)
 
-    async def _try(self, client: httpx.AsyncClient, call: _Call) -> tuple[Reply, float | None, float]:
+    async def _try(self, client: httpx.AsyncClient, call: _Call) -> tuple[ServerReply, float | None, float]:
         """One try, when the throttle lets it through and the ledger has room: reply, wait, time of entry."""
         entered = await self.throttle.enter()
         well = False
@@ -221,7 +223,7 @@ class _Run:
         finally:
             self.throttle.leave(well=well)
 
-    async def _send(self, client: httpx.AsyncClient, call: _Call) -> tuple[Reply, float | None, Usage]:
+    async def _send(self, client: httpx.AsyncClient, call: _Call) -> tuple[ServerReply, float | None, Usage]:
         """The reply, the seconds that the server asks us to wait, and what was used: the most if unknown."""
         import httpx
 
@@ -257,7 +259,7 @@ class _Run:
         )
         return reply, None, used
 
-    def _unconnected(self, error: httpx.ConnectError) -> Reply:
+    def _unconnected(self, error: httpx.ConnectError) -> ServerReply:
         """No connection; RequestError where it is the certificate that is not to be trusted."""
         details = one_line(str(error))
         if "CERTIFICATE_VERIFY_FAILED" in details:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from karma_plugins.requesting.replies import Reply
+from karma_plugins.requesting.replies import ServerReply
 
 T = TypeVar("T")
 NAME = "replies.sqlite"
@@ -33,7 +33,7 @@ class KeptReplies:
         folder.mkdir(parents=True, exist_ok=True)
         self._database = self._mended(self._opened)
 
-    def read(self, keys: Iterable[str]) -> dict[str, Reply]:
+    def read(self, keys: Iterable[str]) -> dict[str, ServerReply]:
         """The replies that are there and whole."""
         names = list(keys)
         rows = self._mended(lambda: self._rows(names))
@@ -45,7 +45,7 @@ class KeptReplies:
             )
         return replies
 
-    def keep(self, key: str, reply: Reply) -> None:
+    def keep(self, key: str, reply: ServerReply) -> None:
         """Write one reply."""
         row = json.dumps([reply.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens])
         self._database.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, row, _digest(key, row)))
@@ -105,6 +105,6 @@ def _digest(key: str, reply: str) -> str:
     return hashlib.blake2b(f"{key}\0{reply}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def _reply(row: str) -> Reply:
+def _reply(row: str) -> ServerReply:
     text, finish_reason, prompt_tokens, completion_tokens = json.loads(row)
-    return Reply(text, finish_reason, prompt_tokens, completion_tokens, kept=True)
+    return ServerReply(text, finish_reason, prompt_tokens, completion_tokens, kept=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+from karma_plugins.contracts import Reply
 from karma_plugins.errors import RequestError
 
 Failure: TypeAlias = Literal[
@@ -54,21 +55,16 @@ ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a request: a text, or a failure and one line on it. `kept`: from an earlier run."""
+class ServerReply(Reply):
+    """A server's reply, with the kind of its failure, where it failed. `kept`: from an earlier run."""
 
-    text: str | None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
     failure: Failure | None = None
-    error: str | None = None
     kept: bool = field(default=False, compare=False)
 
 
-def failed(failure: Failure, details: str) -> Reply:
+def failed(failure: Failure, details: str) -> ServerReply:
     """A failure with its line, which holds nothing that a terminal would act on."""
-    return Reply(None, failure=failure, error=f"{failure}: {one_line(details)[:300]}")
+    return ServerReply(None, failure=failure, error=f"{failure}: {one_line(details)[:300]}")
 
 
 def one_line(text: str) -> str:
@@ -83,7 +79,7 @@ def read_reply(
     model: str,
     served_as: str | None = None,
     mask: Callable[[str], str] = str,
-) -> Reply:
+) -> ServerReply:
     """Judge a response to a request for `model`.
 
     `served_as` is the name by which this server calls the model, `mask` takes our key out of a text. Raises
@@ -106,7 +102,7 @@ def read_reply(
     )
 
 
-def _refused(status: int, message: str, text: str) -> Reply:
+def _refused(status: int, message: str, text: str) -> ServerReply:
     """What a status other than 200 comes to; `text` is the whole body."""
     if status == 451 or (400 <= status < 500 and status != 401 and MODERATED.search(text)):
         return failed("refusal", f"status {status} ({message})")
@@ -126,7 +122,7 @@ def _refused(status: int, message: str, text: str) -> Reply:
     return failed("refused request", f"status {status} ({message}){cure}")
 
 
-def _spoken_error(document: Any, mask: Callable[[str], str]) -> Reply | None:
+def _spoken_error(document: Any, mask: Callable[[str], str]) -> ServerReply | None:
     """The failure that a body of status 200 speaks of, at its top or in its first choice; null for none."""
     if not isinstance(document, dict):
         return None
@@ -157,14 +153,16 @@ def _words(error: Any) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
-def _read_document(document: Any, model: str, served_as: str | None) -> Reply:
+def _read_document(document: Any, model: str, served_as: str | None) -> ServerReply:
     try:
         choice = document["choices"][0]
         message, named = choice["message"], document["model"]
         content, refusal, reason = message.get("content"), message.get("refusal"), choice.get("finish_reason")
         usage = document.get("usage") or {}
         content = _joined(content)
-        reply = Reply(content, reason, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+        reply = ServerReply(
+            content, reason, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         return failed("wrong schema", f"{type(error).__name__} {error} where choices[0].message should be")
     for name, value in (("content", content), ("refusal", refusal), ("finish_reason", reason)):
@@ -197,7 +195,7 @@ def _joined(content: Any) -> Any:
     return content
 
 
-def after(reply: Reply, tries: int) -> Reply:
+def after(reply: ServerReply, tries: int) -> ServerReply:
     """A failure that says how often it was tried."""
     return replace(reply, error=f"{reply.error}, tried {tries} times") if tries > 1 else reply
 

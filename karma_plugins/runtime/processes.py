@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from typing import TYPE_CHECKING
 
-from karma_plugins.errors import ParamsError
+from karma_plugins.errors import ParamsError, installed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -54,3 +55,14 @@ def state() -> PartialState:
     from accelerate import PartialState
 
     return PartialState(cpu=on_cpu())
+
+
+def device() -> str:
+    """The kind of device that this process computes on: other kinds give other last bits."""
+    if installed("torch"):
+        import torch
+
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name(0))
+        return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{platform.machine()} CPU"

@@ -13,15 +13,23 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 
+from karma_plugins.contracts import Piece
+from karma_plugins.errors import PluginError
 from karma_plugins.runtime.files import keep_out_of_git, replacing
+from karma_plugins.runtime.pieces import Computation, Witness
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+#: Computes pieces and yields their keys with what they give, in any order.
+Run: TypeAlias = Callable[[Iterator[Piece]], Iterator[tuple[str, bytes]]]
 
 #: What a file of a shard begins with: the layout, then a digest of 16 bytes, then parquet.
 MAGIC = b"karma-shard-1\n"
@@ -30,50 +38,50 @@ DIGEST_BYTES = 16
 LOOK_EVERY = 0.2
 
 
-class Shards(Protocol):
-    """Runs pieces of work, keeping or not keeping what is finished."""
-
-    def run(self, keys: Sequence[str], compute: Callable[[int], pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield the frame of each key, in order; `compute(i)` is called where none is kept."""
-        ...
-
-    def forget(self, keys: Sequence[str]) -> None:
-        """Keep these no longer: what they hold is to be made again."""
-        ...
-
-
 class NoShards:
     """Keeps nothing: for notebooks, and for work that costs nothing to do again."""
 
-    def run(self, keys: Sequence[str], compute: Callable[[int], pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Compute every frame."""
-        for i in range(len(keys)):
-            yield compute(i)
+    def run(self, pieces: Sequence[Piece]) -> Iterator[pl.DataFrame]:
+        """Compute every frame in this process."""
+        for piece in pieces:
+            yield piece()
 
     def forget(self, keys: Sequence[str]) -> None:
         """Nothing is kept."""
 
 
+def in_turn(pieces: Iterator[Piece]) -> Iterator[tuple[str, bytes]]:
+    """Compute pieces in this process, one after another."""
+    for piece in pieces:
+        yield piece.key, piece()
+
+
 class ShardCache:
-    """Keeps finished shards in a folder, which any number of processes may share."""
+    """Keeps finished shards in a folder, which any number of processes may share.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `runner` computes what is not kept (`Runner.run` with its options bound); `witness` says what its workers
+    are compared in.
+    """
 
-    def run(self, keys: Sequence[str], compute: Callable[[int], pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Yield kept frames as they are, compute and keep the others.
+    def __init__(self, folder: Path, runner: Run = in_turn, witness: Witness | None = None) -> None:
+        self.folder, self.runner, self.witness = folder, runner, witness
 
-        While the next shard in order is in another process's hands, this one does later shards.
+    def run(self, pieces: Sequence[Piece]) -> Iterator[pl.DataFrame]:
+        """Yield kept frames as they are, have the others computed and keep them.
+
+        While the next piece in order is in another process's hands, later ones are computed here. Raises
+        what a piece raises; PluginError where the runner breaks its contract.
         """
         keep_out_of_git(self.folder)
-        ahead = 0
-        for i, key in enumerate(keys):
-            while (frame := self._taken(key, partial(compute, i), wait=ahead >= len(keys))) is None:
-                ahead = max(ahead, i + 1)
-                if ahead < len(keys):
-                    self._taken(keys[ahead], partial(compute, ahead), wait=False)
-                    ahead += 1
-            yield frame
+        begun = False
+        with closing(_Shift(self)) as shift:
+            for i, piece in enumerate(pieces):
+                while (frame := shift.finished(piece)) is None:
+                    # Whatever nobody has in hand comes first; only then is there nothing to do but wait.
+                    if not shift.advance() and (not begun or shift.await_turn(piece)):
+                        shift.begin(pieces[i:])
+                        begun = True
+                yield frame
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove these shards."""
@@ -84,37 +92,103 @@ class ShardCache:
         """Where a shard lies."""
         return self.folder / f"{key}.shard"
 
-    def _taken(self, key: str, compute: Callable[[], pl.DataFrame], *, wait: bool) -> pl.DataFrame | None:
-        """The shard, kept or made now; null where another process is making it and we do not wait."""
+
+class _Shift:
+    """One call of `ShardCache.run`: the pieces that are in the runner's hands, each under its lock."""
+
+    def __init__(self, cache: ShardCache) -> None:
+        self.cache = cache
+        self.locks: dict[str, FileLock] = {}
+        self.results: Iterator[tuple[str, bytes]] | None = None
+        self.last: tuple[str, bytes] | None = None
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Hand the runner whatever of these nobody has made or is making."""
+        self.results = iter(self.cache.runner(self._free(pieces)))
+
+    def finished(self, piece: Piece) -> pl.DataFrame | None:
+        """The frame of a piece that is kept; null where there is none."""
+        if self.last is not None and self.last[0] == piece.key:
+            return pl.read_parquet(io.BytesIO(self.last[1]))
+        return _kept(self.cache.path(piece.key), piece.key)
+
+    def advance(self) -> bool:
+        """Keep one more result; false where the runner has none left."""
+        if self.results is None:
+            return False
+        try:
+            key, rows = next(self.results)
+        except StopIteration:
+            self.results = None
+            if self.locks:
+                raise PluginError(
+                    f"the runner ended without {len(self.locks)} of the pieces that it took. Upgrade or "
+                    "report the plugin."
+                ) from None
+            return False
+        if key not in self.locks:
+            raise PluginError(f"the runner gave a result for '{key}', which it was not given or gave before.")
+        _keep(self.cache.path(key), key, rows)
+        self.last = key, rows
+        self._release(key)
+        return True
+
+    def await_turn(self, piece: Piece) -> bool:
+        """Wait until another process is done with a piece; true where it is left to us after all."""
+        from filelock import FileLock
+
+        path = self.cache.path(piece.key)
+        lock = FileLock(path.with_suffix(".lock"), poll_interval=LOOK_EVERY)
+        lock.acquire()
+        self.locks[piece.key] = lock
+        if not path.is_file():
+            return True
+        self._release(piece.key)
+        return False
+
+    def close(self) -> None:
+        """Stop what is under way, and let others have it."""
+        if isinstance(self.results, Generator):
+            self.results.close()
+        for key in list(self.locks):
+            self._release(key)
+
+    def _free(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+        """The pieces to be made, each locked when the runner takes it."""
+        handed: set[str] = set()
+        for piece in pieces:
+            if piece.key not in handed and (piece.key in self.locks or self._locked(piece.key)):
+                handed.add(piece.key)
+                yield Piece(piece.key, Computation(piece, self.cache.witness), (), piece.label)
+
+    def _locked(self, key: str) -> bool:
+        """Take a piece that is to be made; false where it is made, or another process is making it."""
         from filelock import FileLock, Timeout
 
-        path = self.path(key)
-        if (kept := _kept(path, key)) is not None:
-            return kept
-        lock = FileLock(path.with_suffix(".lock"), poll_interval=LOOK_EVERY)
+        path = self.cache.path(key)
+        if path.is_file():
+            return False
+        lock = FileLock(path.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(blocking=False)
         except Timeout:
-            return None
-        try:
-            # Another may have made it while we waited. Its lock file is gone then, and ours
-            # is of no use to anyone.
-            if (kept := _kept(path, key)) is not None:
-                return kept
-            return _keep(path, key, compute())
-        finally:
-            path.with_suffix(".lock").unlink(missing_ok=True)
-            lock.release()
+            return False
+        self.locks[key] = lock
+        if path.is_file():  # another made it just now
+            self._release(key)
+            return False
+        return True
+
+    def _release(self, key: str) -> None:
+        lock = self.locks.pop(key)
+        self.cache.path(key).with_suffix(".lock").unlink(missing_ok=True)
+        lock.release()
 
 
-def _keep(path: Path, key: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Write a shard; returns it as it will be read."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    rows = buffer.getvalue()
+def _keep(path: Path, key: str, rows: bytes) -> None:
+    """Write a shard, whole or not at all."""
     with replacing(path) as partial_path:
         partial_path.write_bytes(MAGIC + _digest(key, rows) + rows)
-    return pl.read_parquet(io.BytesIO(rows))
 
 
 def _kept(path: Path, key: str) -> pl.DataFrame | None:

@@ -7,21 +7,20 @@ several zoos also zoo by zoo, as seeds of one zoo are no sample of zoos.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from karma_plugins.runtime import statistics
 from karma_plugins.schemas import STUDY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-#: The difference of accuracy that a study is to show, and the share of studies in which it then does.
-TELLING, POWER, LEVEL = 0.02, 0.8, 0.95
+#: The difference of accuracy that a study is to show.
+TELLING = 0.02
 ALL = "all"
 MEASURES = ("difference", "win_rate")
 ARM = ("objective", "pairing")
@@ -75,7 +74,7 @@ def arms(runs: pl.DataFrame) -> pl.DataFrame:
         told |= {"seeds": part.height}
         told |= {"pairs": part["pairs"].min(), "steps": part["steps"].min()}
         for measure in MEASURES:
-            told |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_numpy()).items()}
+            told |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_list()).items()}
         found.append(told)
     return pl.DataFrame(found, infer_schema_length=None).sort(*ARM, "condition", "competency")
 
@@ -107,7 +106,7 @@ def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
                     {"condition": condition, **_paired(a, b, wide[a], wide[b])}
                     for a, b in _comparable(sorted(wide))
                 ]
-            corrected = _holm([test["p"] for test in tests])
+            corrected = statistics.holm([test["p"] for test in tests])
             for test, p_holm in zip(tests, corrected, strict=True):
                 found.append({"measure": measure, "competency": competency, **test, "p_holm": p_holm})
     return pl.DataFrame(found, schema=COMPARISONS)
@@ -132,15 +131,7 @@ def seeds_needed(sd: float, telling: float = TELLING) -> int | None:
     """
     if not sd > 0:
         return None
-    return next(n for n in range(2, 1_000_000) if detectable(sd, n) <= telling)
-
-
-def detectable(sd: float, seeds: int) -> float:
-    """The difference that a paired t-test at 0.05 over so many seeds shows with a power of 0.8."""
-    from scipy.stats import t
-
-    reach = t.ppf(0.5 + LEVEL / 2, seeds - 1) + t.ppf(POWER, seeds - 1)
-    return float(reach * sd / math.sqrt(seeds))
+    return next(n for n in range(2, 1_000_000) if statistics.detectable(sd, n) <= telling)
 
 
 def report(runs: pl.DataFrame) -> str:
@@ -239,16 +230,10 @@ def _comparable(found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, .
         yield from ((a, b) for b in found[i + 1 :] if (a[0] == b[0]) != (a[1] == b[1]))
 
 
-def _interval(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Mean, standard deviation and 95% t-interval of the mean."""
-    from scipy.stats import t
-
-    mean, n = float(values.mean()), len(values)
-    if n < 2:
-        return {"mean": mean, "sd": None, "low": None, "high": None}
-    sd = float(values.std(ddof=1))
-    half = float(t.ppf(0.5 + LEVEL / 2, n - 1)) * sd / math.sqrt(n)
-    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, standard deviation and t-interval of the mean."""
+    interval = statistics.t_interval([values])
+    return {key: interval[key] for key in ("mean", "sd", "low", "high")}
 
 
 Runs = Mapping[tuple[int | None, int], float]
@@ -269,46 +254,25 @@ def _paired(a: tuple[Any, ...], b: tuple[Any, ...], of_a: Runs, of_b: Runs) -> d
 
 def _fixed(zoos: Sequence[Sequence[float]]) -> dict[str, Any]:
     """The mean of all differences with its t-interval, each zoo's own mean taken out of their spread."""
-    from scipy.stats import t
-
-    values = np.concatenate([np.asarray(zoo) for zoo in zoos])
-    mean, n = float(values.mean()), len(values)
-    free = n - len(zoos)
-    told: dict[str, Any] = {"mean": mean, "low": None, "high": None}
-    if free < 1:
-        return told
-    square = sum(float(((np.asarray(zoo) - np.mean(zoo)) ** 2).sum()) for zoo in zoos)
-    sd = math.sqrt(square / free)
-    half = float(t.ppf(0.5 + LEVEL / 2, free)) * sd / math.sqrt(n)
-    told |= {"low": mean - half, "high": mean + half}
-    if sd > 0:
-        told["p"] = float(2 * t.sf(abs(mean) / (sd / math.sqrt(n)), free))
-        told["detectable"], told["seeds_needed"] = detectable(sd, n), seeds_needed(sd)
-    return told
+    interval = statistics.t_interval(zoos)
+    sd = interval.pop("sd")
+    if interval["p"] is None or sd is None:
+        return {**interval}
+    n = sum(len(zoo) for zoo in zoos)
+    return {**interval, "detectable": statistics.detectable(sd, n), "seeds_needed": seeds_needed(sd)}
 
 
 def _by_zoo(zoos: Sequence[Sequence[float]]) -> dict[str, Any]:
     """The interval of the mean with a zoo as the unit, and the least lower bound of a zoo's own interval."""
     if len(zoos) < 2:
         return {"zoos": len(zoos), "zoo_low": None, "zoo_high": None, "zoo_least": None}
-    between = _interval(np.array([np.mean(zoo) for zoo in zoos]))
-    lows = [_interval(np.asarray(zoo, dtype=np.float64))["low"] for zoo in zoos]
+    between = _interval([float(np.mean(zoo)) for zoo in zoos])
+    lows = [_interval(zoo)["low"] for zoo in zoos]
     known = [low for low in lows if low is not None]
     least = min(known) if len(known) == len(lows) else None
     return {
         "zoos": len(zoos), "zoo_low": between["low"], "zoo_high": between["high"], "zoo_least": least,
     }  # fmt: skip
-
-
-def _holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction of the p values that are known."""
-    known = sorted((p, i) for i, p in enumerate(values) if p is not None)
-    corrected: list[float | None] = [None] * len(values)
-    least = 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min(1.0, p * (len(known) - rank)))
-        corrected[i] = least
-    return corrected
 
 
 def _arms_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -332,7 +296,7 @@ def _words(row: Mapping[str, Any], arm: Any) -> str:
     a, b = (arm(row[f"objective_{s}"], row[f"pairing_{s}"], row["condition"]) for s in "ab")
     if row["p"] is None:
         return f"- {a} against {b}: nothing can be said from {row['seeds']} seeds without spread."
-    if row["p_holm"] < 1 - LEVEL:
+    if row["p_holm"] < 1 - statistics.LEVEL:
         better, worse = (a, b) if row["mean"] > 0 else (b, a)
         return f"- {better} is better than {worse} by {abs(row['mean']):.3f} of accuracy."
     return (

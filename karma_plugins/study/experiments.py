@@ -20,7 +20,6 @@ from karma_plugins import lineage
 from karma_plugins.errors import KarmaError, ParamsError
 from karma_plugins.lineage.git import git
 from karma_plugins.lineage.hashing import open_repo
-from karma_plugins.params import yaml
 
 #: Seconds between two looks at the queue, and in which workers that were started show themselves.
 POLL, GRACE = 5.0, 60.0
@@ -88,10 +87,7 @@ def run(
 
 def read_metrics(folder: Path, commit: str, path: str) -> Any:
     """A JSON metrics file of an experiment, by its path beside dvc.yaml; ExperimentError where it is gone."""
-    try:
-        locked = yaml.parse(git(folder, "show", f"{commit}:./dvc.lock")) or {}
-    except yaml.YamlError as error:
-        raise ExperimentError(f"dvc.lock of {commit[:7]}: not readable as YAML ({error}).") from error
+    locked = lineage.read_document(git(folder, "show", f"{commit}:./dvc.lock"), f"dvc.lock of {commit[:7]}")
     outs = [out for stage in locked.get("stages", {}).values() for out in stage.get("outs", [])]
     md5 = next((out["md5"] for out in outs if out["path"] == path), None)
     if md5 is None:

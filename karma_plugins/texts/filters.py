@@ -38,7 +38,7 @@ def overlap(prompts: pl.DataFrame, items: Iterable[str], *, ngram: int = 13) -> 
     of some item; a text of fewer words is one run by itself. The prompt is all its user messages (Brown et
     al. 2020, appendix C).
     """
-    asked = prompts.select(
+    prompt_texts = prompts.select(
         "prompt_id",
         text=pl.col("messages")
         .list.eval(
@@ -49,11 +49,11 @@ def overlap(prompts: pl.DataFrame, items: Iterable[str], *, ngram: int = 13) -> 
         .list.join("\n"),
     ).sort("prompt_id")
     known = np.unique(_runs(pl.Series(list(items), dtype=pl.String), ngram)[1])
-    owner, runs = _runs(asked["text"], ngram)
+    owner, runs = _runs(prompt_texts["text"], ngram)
     seen = np.isin(runs, known)
-    total = np.bincount(owner, minlength=asked.height)
-    found = np.bincount(owner, weights=seen, minlength=asked.height)
-    return asked.select("prompt_id", overlap=pl.Series(found / np.maximum(total, 1)))
+    total = np.bincount(owner, minlength=prompt_texts.height)
+    hits = np.bincount(owner, weights=seen, minlength=prompt_texts.height)
+    return prompt_texts.select("prompt_id", overlap=pl.Series(hits / np.maximum(total, 1)))
 
 
 def drop_seen(
@@ -79,6 +79,8 @@ def read_items(path: Path) -> list[str]:
     if not path.exists():
         raise TableError(f"evaluation items '{path}': no such file.")
     files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    if not files:
+        raise TableError(f"evaluation items '{path}': the folder holds no file.")
     return [text for file in files for text in _texts(file)]
 
 
@@ -122,13 +124,13 @@ def counted(pairs: pl.DataFrame) -> dict[str, Any]:
     rewarded.
     """
     sides = {side: pairs[side].list.last().struct.field("content") for side in ("chosen", "rejected")}
-    found: dict[str, Any] = {side: lengths(text) for side, text in sides.items()}
-    found["refusals"] = {
+    figures: dict[str, Any] = {side: lengths(text) for side, text in sides.items()}
+    figures["refusals"] = {
         side: int(pairs.select(refuses(pl.lit(text)).sum()).item()) for side, text in sides.items()
     }
     longer = sides["chosen"].str.len_chars() > sides["rejected"].str.len_chars()
-    found["chosen_longer"] = int(longer.sum()) / max(pairs.height, 1)
-    return found
+    figures["chosen_longer"] = int(longer.sum()) / max(pairs.height, 1)
+    return figures
 
 
 def _runs(texts: pl.Series, ngram: int) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:

@@ -31,9 +31,9 @@ def parse(text: str | bytes, where: str, cure: str = "Mend or remove it.") -> An
     than 308 digits.
     """
     try:
-        said = text if isinstance(text, str) else text.decode("utf-8-sig")
-        refuse_depth(said)
-        return DECODER.decode(said)
+        content = text if isinstance(text, str) else text.decode("utf-8-sig")
+        refuse_depth(content)
+        return DECODER.decode(content)
     except RecursionError:
         raise TableError(f"{where}: {TOO_DEEP}. {cure}") from None
     except UnfitError as error:

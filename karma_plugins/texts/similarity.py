@@ -29,26 +29,26 @@ def signatures(texts: pl.LazyFrame, ids: pl.Series) -> NDArray[np.uint8]:
 
     `texts` has columns response_id and text (null counts as empty).
     """
-    found = np.zeros((len(ids), BINS), dtype=np.uint8)
+    rows = np.zeros((len(ids), BINS), dtype=np.uint8)
     place = pl.DataFrame({"response_id": ids}).with_row_index("place").lazy()
     wanted = texts.select("response_id", "text").join(place, on="response_id").select("place", "text")
     for batch in wanted.collect(engine="streaming").iter_slices(BATCH):
         text = batch["text"].fill_null("").str.strip_chars().str.to_lowercase()
-        found[batch["place"].to_numpy()] = of_texts(text)
-    return found
+        rows[batch["place"].to_numpy()] = of_texts(text)
+    return rows
 
 
 def of_texts(texts: pl.Series) -> NDArray[np.uint8]:
     """The signatures of some texts, as they are: shape (len(texts), 64), 0 in an empty bin."""
     ends = np.cumsum(texts.str.len_bytes().to_numpy().astype(np.int64) + SHINGLE)
-    found = np.zeros((len(texts), BINS), dtype=np.uint8)
+    rows = np.zeros((len(texts), BINS), dtype=np.uint8)
     start = 0
     while start < len(texts):
         before = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-        found[start:stop] = _signatures(texts[start:stop])
+        rows[start:stop] = _signatures(texts[start:stop])
         start = stop
-    return found
+    return rows
 
 
 def among(signature: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -69,7 +69,7 @@ def jaccard(
     signature: NDArray[np.uint8], a: NDArray[np.integer], b: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """The estimated similarity in [0,1] of each pair of rows `a` and `b`; of two empty texts it is 1."""
-    found = np.empty(len(a), dtype=np.float64)
+    similarity = np.empty(len(a), dtype=np.float64)
     chance = 1 / 255
     for start in range(0, len(a), BLOCK):
         block = slice(start, start + BLOCK)
@@ -77,8 +77,8 @@ def jaccard(
         filled = ((one != 0) | (other != 0)).sum(axis=1)
         same = ((one == other) & (one != 0)).sum(axis=1)
         share = np.where(filled > 0, same / np.maximum(filled, 1), 1.0)
-        found[block] = np.clip((share - chance) / (1 - chance), 0.0, 1.0)
-    return found
+        similarity[block] = np.clip((share - chance) / (1 - chance), 0.0, 1.0)
+    return similarity
 
 
 def _signatures(texts: pl.Series) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -188,8 +188,10 @@ def stage(
         try:
             yield run
             run.finish(inputs, outs)
-        except BaseException:
-            run.end("FAILED")
+        except BaseException as error:
+            # A full disk must not hide what went wrong: the record then stays as it was, and sync ends it.
+            with suppress(OSError):
+                run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
     finally:
         courier.wait()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow.entities import Metric, Run
 
@@ -20,12 +21,14 @@ from karma_plugins.tracking.claimed import Earlier, record_of, record_of_rest, u
 from karma_plugins.tracking.declared import models_of
 from karma_plugins.tracking.memory import Held
 from karma_plugins.tracking.models import link, log_read, made_by
+from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
 from karma_plugins.tracking.store import REFUSALS, Store
 
 if TYPE_CHECKING:
     from karma_plugins.tracking.synced import Synced
 
+T = TypeVar("T")
 #: A pipeline run whose stages are being completed has this tag until it holds them all.
 UNFINISHED = "karma.unfinished"
 #: What of the pipeline no stage makes, and MLflow holds.
@@ -46,6 +49,17 @@ class Work:
     records: list[tuple[Record, str, list[Metric], bool]] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
     whole: bool = True
+
+
+@dataclass(slots=True)
+class Ready:
+    """A record to be brought to its run, which may be there; `points` is null where that holds all of it."""
+
+    record: Record
+    parent: str
+    run: Run | None
+    points: Sequence[Point] | None
+    artifacts: Path
 
 
 class Session:
@@ -145,6 +159,7 @@ class Session:
         stages = work.todo if not again else [
             stage for stage in pipeline.stages if stage in work.todo or uid(stage, pipeline) in work.known
         ]  # fmt: skip
+        ready: list[Ready] = []
         for number, stage in enumerate(stages):
             artifacts = self._scratch / f"{pipeline.pipeline.state[:16]}-{number}"
             with self._set_aside(work, stage.name):
@@ -159,27 +174,45 @@ class Session:
                     self._done.held += 1
                     held.runs += 1
                     continue
-                parent = self._parent(work, record)
-                run_id = run.info.run_id if run else self._store.create(record, parent)
-                final: list[Metric] = []
-                if fresh:
-                    final = finished.log_stage(
-                        self._store, run_id, parent, record, points, artifacts, params=True
-                    )
-                work.records.append((record, run_id, final, fresh))
-                work.artifacts.append(artifacts)
-                self._bare(record, held)
+                ready.append(
+                    Ready(record, self._parent(work, record), run, points if fresh else None, artifacts)
+                )
+        at_once = self._all_at_once([partial(self._log, one) for one in ready])
+        for one, logged in zip(ready, at_once or [None] * len(ready), strict=True):
+            with self._set_aside(work, one.record.name):
+                run_id, final = logged or self._store.together(partial(self._log, one))
+                if one.points is not None:
+                    finished.log_files(self._store, run_id, one.record, one.artifacts)
+                work.records.append((one.record, run_id, final, one.points is not None))
+                work.artifacts.append(one.artifacts)
+                self._bare(one.record, held)
         if work.rest:
             artifacts = self._scratch / f"{pipeline.pipeline.state[:16]}-rest"
             with self._set_aside(work, f"dvc.yaml of {pipeline.folder}"):
                 record, points = record_of_rest(pipeline, self._root, contents, artifacts, self._settings)
                 parent = self._parent(work, record)
-                final = finished.log_stage(self._store, parent, parent, record, points, artifacts)
+                self._store.together(partial(finished.log_stage, self._store, parent, parent, record, points))
+                finished.log_files(self._store, parent, record, artifacts)
                 self._bare(record, held)
                 if not record.lacks:
                     self._store.client.set_tag(parent, REST, _rest(pipeline))
                 if not pipeline.stages:
-                    self._done.completed.append(pipeline.folder)
+                    self._done.completed.append(posixpath.normpath(f"{pipeline.folder}/dvc.yaml"))
+
+    def _all_at_once(self, calls: Sequence[Callable[[], T]]) -> list[T] | None:
+        """What the calls give in one transaction; null where one is refused: then each by itself."""
+        try:
+            return self._store.together(lambda: [call() for call in calls])
+        except REFUSALS:
+            return None
+
+    def _log(self, one: Ready) -> tuple[str, list[Metric]]:
+        """The run of a record, made where it is not there, and its final metrics."""
+        store, record = self._store, one.record
+        run_id = one.run.info.run_id if one.run else store.create(record, one.parent)
+        if one.points is None:
+            return run_id, []
+        return run_id, finished.log_stage(store, run_id, one.parent, record, one.points, params=True)
 
     def _bare(self, record: Record, held: Held) -> None:
         if record.lacks:
@@ -218,13 +251,12 @@ class Session:
         if work.parent is None or UNFINISHED not in work.parent.data.tags:
             return
         parent = str(work.parent.info.run_id)
-        for record, run_id, final, fresh in work.records:
-            if not fresh:
-                continue
+        fresh = [(record, run_id, final) for record, run_id, final, new in work.records if new]
+        at_once = self._all_at_once([partial(self._end, work, *one) for one in fresh])
+        for record, run_id, final in fresh:
             with self._set_aside(work, record.name):
-                log_read(self._store, run_id, record, final)
-                self._note_lacking(run_id, record, work)
-                self._store.client.set_terminated(run_id, "FINISHED", record.ended)
+                if at_once is None:
+                    self._end(work, record, run_id, final)
                 self._done.completed.append(record.name)
                 held.runs += 1
         with self._set_aside(work, f"pipeline {work.pipeline.folder}"):
@@ -235,6 +267,11 @@ class Session:
             self._store.client.set_terminated(parent, "FINISHED", ended)
             if work.whole:
                 self._store.client.delete_tag(parent, UNFINISHED)
+
+    def _end(self, work: Work, record: Record, run_id: str, final: list[Metric]) -> None:
+        log_read(self._store, run_id, record, final)
+        self._note_lacking(run_id, record, work)
+        self._store.client.set_terminated(run_id, "FINISHED", record.ended)
 
     def _note_lacking(self, run_id: str, record: Record, work: Work) -> None:
         before = work.known.get(record.uid)

@@ -76,7 +76,7 @@ class Courier:
     def _say(self, reason: str) -> None:
         try:
             record = records.read(self._folder)
-        except FileNotFoundError:  # just delivered
+        except (FileNotFoundError, records.UnreadableError):  # just delivered, or nothing to say of it
             return
         if record.status == "FINISHED":
             place = os.path.relpath(self._folder)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from mlflow.entities import DatasetInput, InputTag, Metric
 
 from karma_plugins.tracking import names
 from karma_plugins.tracking.data import Data
-from karma_plugins.tracking.models import log_made, log_read
+from karma_plugins.tracking.models import log_made, log_read, register_made
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
 from karma_plugins.tracking.sources import DvcDataset
@@ -21,7 +22,8 @@ def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) 
     """Bring MLflow to hold a finished record; gives the id of its run."""
     run_id = store.begin(record)
     parent = str(store.client.get_run(run_id).data.tags["mlflow.parentRunId"])
-    final = log_stage(store, run_id, parent, record, list(points), artifacts)
+    final = log_stage(store, run_id, parent, record, list(points))
+    log_files(store, run_id, record, artifacts)
     log_read(store, run_id, record, final)
     store.log_tags(run_id, _tags([record]))
     log_pipeline(store, parent, [record], [artifacts])
@@ -30,10 +32,9 @@ def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) 
 
 
 def log_stage(
-    store: Store, run_id: str, parent: str, record: Record, points: Sequence[Point], artifacts: Path,
-    *, params: bool = False,
-) -> list[Metric]:  # fmt: skip
-    """What a record holds, on its run, but for tags, the models that it read and its end; the final metrics.
+    store: Store, run_id: str, parent: str, record: Record, points: Sequence[Point], *, params: bool = False
+) -> list[Metric]:
+    """What a record holds, on its run, but for tags, files, models that it read, and its end; final metrics.
 
     Params only where `params` is true: else they are there.
     """
@@ -48,14 +49,28 @@ def log_stage(
     store.log_metrics(run_id, final[PARAMS:])
     store.log_metrics(run_id, of_models)
     _log_datasets(store, run_id, [record])
+    return final
+
+
+def log_files(store: Store, run_id: str, record: Record, artifacts: Path) -> None:
+    """The files of a record, and its models in the registry: what no transaction holds."""
     if artifacts.is_dir():
         store.client.log_artifacts(run_id, str(artifacts))
     _long_params(store, run_id, record.params)
-    return final
+    register_made(store, run_id, record)
 
 
 def log_pipeline(store: Store, parent: str, records: Sequence[Record], artifacts: Iterable[Path]) -> None:
     """What stages of a pipeline hold, on the pipeline's run."""
+    store.together(partial(_log_pipeline, store, parent, records))
+    for folder in artifacts:
+        if folder.is_dir():
+            store.client.log_artifacts(parent, str(folder))
+    if records:
+        _long_params(store, parent, records[0].pipeline_params)
+
+
+def _log_pipeline(store: Store, parent: str, records: Sequence[Record]) -> None:
     metrics = {}
     for record in records:
         at = record.ended or record.started
@@ -66,11 +81,6 @@ def log_pipeline(store: Store, parent: str, records: Sequence[Record], artifacts
     _log_datasets(store, parent, records)
     tags = _tags(records) | names.changed({of_pipeline(r.name, key): 0 for r in records for key in r.metrics})
     store.log_tags(parent, tags)
-    for folder in artifacts:
-        if folder.is_dir():
-            store.client.log_artifacts(parent, str(folder))
-    if records:
-        _long_params(store, parent, records[0].pipeline_params)
 
 
 def of_pipeline(stage: str, key: str) -> str:

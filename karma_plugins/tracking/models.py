@@ -32,11 +32,18 @@ def log_made(store: Store, run_id: str, parent: str, record: Record, final: Sequ
         model_id = _log_model(store, run_id, record, model, weights, source)
         for target in dict.fromkeys((run_id, parent)):
             link(store, target, model_id)
-        if model.register:
-            _register(store, model, model_id, run_id, weights, record)
         told = (model_id, source.path, source.short_digest) if source else (model_id, None, None)
         of_models += [Metric(m.key, m.value, m.timestamp, m.step, *told) for m in final]
     return of_models
+
+
+def register_made(store: Store, run_id: str, record: Record) -> None:
+    """Register the models of a record that have a name in the registry; they are logged already."""
+    data = {dataset.path: dataset for dataset in record.datasets}
+    for model in record.models:
+        weights = data[model.path]
+        if model.register and (model_id := _logged(store, run_id, weights)):
+            _register(store, model, model_id, run_id, weights, record)
 
 
 def log_read(store: Store, run_id: str, record: Record, final: Sequence[Metric]) -> None:
@@ -66,9 +73,8 @@ def _log_model(
     store: Store, run_id: str, record: Record, model: Model, weights: Data, source: Data | None
 ) -> str:
     """The logged model of weights: their bytes stay in DVC, its tags say where."""
-    for known in store.models().get(weights.digest, []):
-        if known.run_id == run_id and known.tags.get("dvc.path") == weights.path:
-            return known.id
+    if known := _logged(store, run_id, weights):
+        return known
     tags = {"dvc.path": weights.path, "dvc.md5": weights.digest, "karma.state": record.state}
     tags |= {"karma.name": model.name, **model.tags}
     tags |= {"dvc.trained_on": source.path, f"data.{source.path}": source.digest} if source else {}
@@ -80,6 +86,14 @@ def _log_model(
     store.client.finalize_logged_model(made.model_id, "READY")
     store.learn(tags, made.model_id, name, run_id, made.creation_timestamp)
     return str(made.model_id)
+
+
+def _logged(store: Store, run_id: str, weights: Data) -> str | None:
+    """The id of the logged model that a run has of these weights."""
+    for known in store.models().get(weights.digest, []):
+        if known.run_id == run_id and known.tags.get("dvc.path") == weights.path:
+            return known.id
+    return None
 
 
 def made_by(run: Run) -> list[str]:

@@ -17,6 +17,8 @@ WORDS: Final = {
     "\\": "backslash", "{": "brace", "}": "unbrace", "`": "tick",
 }  # fmt: skip
 REFUSED: Final = re.compile(r"[^\w\-./: ]")
+#: Before a name as MLflow has it, in the tag that holds the original.
+ORIGINAL: Final = "karma.name."
 #: What looks like a word for a character: a colon before it is written as one.
 WORD: Final = re.compile(r":(?=[a-z0-9]+:)")
 
@@ -25,22 +27,29 @@ def allowed(name: str) -> str:
     """A name as MLflow allows it for params, metrics and tags; two names never become one.
 
     Characters that it refuses become words between colons (`recall@5` is `recall:at:5`), so do empty parts of
-    a path and parts of dots alone; what is too long ends with a digest of the whole.
+    a path and parts of dots alone; what is too long ends with a digest of the whole. The tag of an original
+    has its name as the param or metric has it.
     """
+    if name.startswith(ORIGINAL):
+        return ORIGINAL + _allowed(name.removeprefix(ORIGINAL), NAME - len(ORIGINAL))
+    return _allowed(name, NAME)
+
+
+def _allowed(name: str, longest: int) -> str:
     text = WORD.sub(":colon:", name)
     text = REFUSED.sub(lambda match: f":{WORDS.get(match[0]) or f'u{ord(match[0]):x}'}:", text)
     parts = text.split("/")
     text = "/".join({"": ":empty:", ".": ":dot:", "..": ":dots:"}.get(part, part) for part in parts)
     if text.startswith(".."):
         text = f":dots:{text[2:]}"
-    if len(text) <= NAME:
+    if len(text) <= longest:
         return text
-    return f"{text[: NAME - 18]}:{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}:"
+    return f"{text[: longest - 18]}:{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}:"
 
 
 def changed(names: Mapping[str, object]) -> dict[str, str]:
     """Tags that hold the original of every name that MLflow does not allow as it is; named like it."""
-    return {f"karma.name.{name}": name for name in names if allowed(name) != name}
+    return {f"{ORIGINAL}{name}": name for name in names if allowed(name) != name}
 
 
 def tag(value: str) -> str:

@@ -7,7 +7,9 @@ and two locks that the operating system frees when their holder dies.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from karma_plugins import lineage
+from karma_plugins.errors import KarmaError
 from karma_plugins.tracking.data import Data
 
-Status = Literal["RUNNING", "FINISHED", "FAILED"]
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(slots=True)
@@ -67,16 +70,35 @@ class Record:
     def write(self, folder: Path) -> None:
         """Write `record.json` whole or not at all."""
         partial = folder / ".record.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1))
-        partial.replace(folder / "record.json")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self), indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(folder / "record.json")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+class UnreadableError(KarmaError):
+    """A record of the spool that is damaged: it can't be delivered, and holds up no other."""
 
 
 def read(folder: Path) -> Record:
-    """The record in a folder of the spool."""
-    fields = json.loads((folder / "record.json").read_text())
-    fields["datasets"] = [Data(**dataset) for dataset in fields["datasets"]]
-    fields["models"] = [Model(**model) for model in fields["models"]]
-    return Record(**fields)
+    """The record in a folder of the spool; UnreadableError where it is damaged."""
+    text = (folder / "record.json").read_bytes()
+    try:
+        fields = json.loads(text)
+        fields["datasets"] = [Data(**dataset) for dataset in fields["datasets"]]
+        fields["models"] = [Model(**model) for model in fields["models"]]
+        record = Record(**fields)
+        if not (isinstance(record.uid, str) and isinstance(record.name, str) and type(record.started) is int):
+            raise TypeError("its name, id or start is of another type")
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise UnreadableError(f"{folder / 'record.json'}: no record of a run ({reason}).") from error
+    return record
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -102,8 +124,10 @@ def living(folder: Path, timeout: float = -1) -> FileLock:
 
 def waiting(root: Path) -> Iterator[Path]:
     """Folders of finished records that MLflow has not taken yet, oldest first."""
-    folders = [file.parent for file in spool(root).glob("*/record.json")]
-    records = [(read(folder), folder) for folder in folders]
+    records = []
+    for file in spool(root).glob("*/record.json"):
+        with suppress(UnreadableError):
+            records.append((read(file.parent), file.parent))
     for record, folder in sorted(records, key=lambda pair: (pair[0].started, pair[0].uid)):
         if record.status == "FINISHED":
             yield folder

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -17,10 +18,11 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from karma_plugins.errors import KarmaError
-from karma_plugins.lineage.git import git, prefix
+from karma_plugins.lineage.git import git, leave_out, prefix
 from karma_plugins.tracking import names
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Record
+from karma_plugins.tracking.transactions import together
 
 #: What can go wrong with MLflow that is no mistake of ours: the record then waits.
 REFUSALS = (MlflowException, RequestException, SQLAlchemyError, OSError)
@@ -64,10 +66,18 @@ class Store:
 
     def __init__(self, root: Path, experiment: str | None = None) -> None:
         self.root = root
-        self.lock = FileLock(root / ".karma" / "mlflow.lock")
         place = address(root)
+        database = database_file(place)
+        # Beside the database, which several clones may share; it is made where it is not.
+        self.lock = FileLock(
+            database.with_name(f"{database.name}.lock") if database else root / ".karma" / "mlflow.lock"
+        )
         artifacts = (root / "mlruns").as_uri() if place.startswith(tuple(DATABASE_ENGINES)) else None
         with self.lock:  # opening makes the database where there is none: two at once would break it
+            if database and not database.exists():
+                make(database)
+            own = place == f"sqlite:///{root.absolute() / 'mlflow.db'}"
+            leave_out(root, (".karma/", "mlflow.db*", "mlruns/") if own else (".karma/",))
             self.client = MlflowClient(tracking_uri=place)
             self.experiment = self._experiment(experiment, artifacts)
         self._models: dict[str, list[Known]] | None = None
@@ -102,6 +112,15 @@ class Store:
                 f"{known[0]}` brings it back, MLFLOW_EXPERIMENT_NAME names another."
             )
         return str(known[0])
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives; all that it has MLflow write is there then, or none (not in the registry)."""
+
+        def forget() -> None:
+            self._models = None
+
+        with self.lock:  # before the database's own: those who wait for this one must not hold that
+            return together(self.client, work, forget)
 
     # --- runs ---------------------------------------------------------------------------------------------
 
@@ -235,6 +254,30 @@ def address(root: Path) -> str:
     if given.startswith("sqlite:///") and not given.startswith(("sqlite:////", "sqlite:///:")):
         return f"sqlite:///{root.absolute() / given.removeprefix('sqlite:///')}"
     return given
+
+
+def database_file(place: str) -> Path | None:
+    """The file of an sqlite address; null for any other address, or one with settings of its own."""
+    name = place.removeprefix("sqlite:///")
+    return Path(name) if name != place and name and ":" not in name and "?" not in name else None
+
+
+def make(database: Path) -> None:
+    """Make an empty database of MLflow's, whole or not at all; whoever calls holds its lock.
+
+    MLflow writes its tables one after the other: a process that is killed meanwhile would leave some, and
+    every later opening would fail.
+    """
+    for left in database.parent.glob(f"{database.name}.*.partial*"):  # of one that was killed
+        left.unlink(missing_ok=True)
+    partial = database.with_name(f"{database.name}.{uuid4().hex[:12]}.partial")
+    MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(database)
 
 
 def is_final(error: Exception) -> bool:

@@ -83,6 +83,8 @@ def _settle(store: Store, folder: Path, done: Synced, trouble: refusing.Trouble)
             done.ended.append(record.name)
     except (Timeout, FileNotFoundError):
         return
+    except records.UnreadableError as error:
+        done.refused[str(folder)] = str(error)
 
 
 def _deliver(store: Store, folder: Path, name: str, done: Synced, trouble: refusing.Trouble) -> None:

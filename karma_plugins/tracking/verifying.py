@@ -16,8 +16,9 @@ from karma_plugins.tracking.store import Store
 def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list[Difference], list[str]]:
     """Stage runs of these states that are missing or hold other hashes, and models of other weights.
 
-    A run that is missing is a difference where MLflow was told of the stage once, or of its whole pipeline;
-    stages that it was never told of are named apart.
+    A run that is missing is a difference where MLflow was told of the stage once, or of its whole pipeline,
+    or where no stage of a project's own pipeline has a run of this state. Stages that it was never told of
+    are named apart; among them are those that never say anything by themselves.
     """
     graph = history.graph(store)
     known = {run.name for run in graph.runs} | deleted(store)
@@ -31,7 +32,7 @@ def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list
                 continue
             if stage.name in runs:
                 found += _of_run(graph, runs[stage.name], stage)
-            elif synced or stage.code or stage.name in known:
+            elif synced or stage.name in known or (stage.code and not runs):
                 found.append(Difference(stage.name, "mlflow", "no run of this state; `karma sync` makes one"))
             else:
                 untold.append(stage.name)

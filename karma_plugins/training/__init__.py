@@ -226,10 +226,10 @@ def _moved(policy: Weights, job: TrainingJob, least: float | None) -> bool:
     """Whether the policy has moved so far from the job's reference that it takes its place."""
     if least is None:
         return True
-    found = divergence(policy, job.reference, job.pairs, job.settings.seed)
+    distance = divergence(policy, job.reference, job.pairs, job.settings.seed)
     if processes.is_first():
-        job.report({"reference/kl": found}, job.steps)
-    return found > least
+        job.report({"reference/kl": distance}, job.steps)
+    return distance > least
 
 
 def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:
@@ -256,14 +256,17 @@ def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
         partial = output.with_name(f".{output.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        if settings.lora is not None and settings.lora.export == "merged":
-            with quiet():
-                save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
-        else:
-            shutil.copytree(trained.adapter or trained.location, partial)
-        if output.exists():
-            shutil.rmtree(output)
-        partial.replace(output)
+        try:
+            if settings.lora is not None and settings.lora.export == "merged":
+                with quiet():
+                    save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
+            else:
+                shutil.copytree(trained.adapter or trained.location, partial)
+            if output.exists():
+                shutil.rmtree(output)
+            partial.replace(output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     processes.wait()
 
 

@@ -15,8 +15,8 @@ def folder(checkpoints: Path, at: int) -> Path:
 
 def latest(checkpoints: Path) -> Path | None:
     """The complete checkpoint with the most steps, or null where there is none."""
-    found = [path for path in checkpoints.glob("checkpoint-*") if (path / MARKER).is_file()]
-    return max(found, key=step, default=None)
+    folders = [path for path in checkpoints.glob("checkpoint-*") if (path / MARKER).is_file()]
+    return max(folders, key=step, default=None)
 
 
 def complete(checkpoint: Path) -> None:

@@ -237,10 +237,10 @@ def _texts(
         return Dropped(REFUSED, opened.reason)
     whole = []
     for name in ("chosen", "rejected"):
-        said = _answered(tokenizer, start, prompt, opened, row[name])
-        if isinstance(said, Dropped):
-            return said
-        whole.append(opened + said)
+        rendered = _answered(tokenizer, start, prompt, opened, row[name])
+        if isinstance(rendered, Dropped):
+            return rendered
+        whole.append(opened + rendered)
     return opened, whole[0], whole[1]
 
 
@@ -253,11 +253,11 @@ def _answered(
     (thinking that it strips or opens, a turn that it words anew) or changes the answer's text: then the
     answer as it is, and what the template ends an answer with.
     """
-    said = answer[-1]["content"]
+    content = answer[-1]["content"]
     whole = render(tokenizer, start, [*prompt, *answer], answered=True)
     if isinstance(whole, Refusal):
         return Dropped(REFUSED, whole.reason)
-    if whole.startswith(opened) and said.strip() in whole[len(opened) :]:
+    if whole.startswith(opened) and content.strip() in whole[len(opened) :]:
         return whole[len(opened) :]
     if len(answer) > 1:
         return Dropped(ALTERED)
@@ -266,5 +266,7 @@ def _answered(
         return Dropped(REFUSED, probe.reason)
     _, written, closing = probe.rpartition(PROBE)
     return (
-        said + closing if written else Dropped(REFUSED, "the chat template leaves out the assistant message")
+        content + closing
+        if written
+        else Dropped(REFUSED, "the chat template leaves out the assistant message")
     )

@@ -90,7 +90,7 @@ def losses(
     import torch
     from tensordict import TensorDict
 
-    found = _loss(clip)(
+    parts = _loss(clip)(
         TensorDict(
             {
                 "logits": logits,
@@ -111,9 +111,9 @@ def losses(
     drawn = logits.detach().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
     clipped = ((drawn - before).exp() - 1).abs() > clip
     return {
-        "policy": mean(found["loss_objective"]),
-        "value": mean(found["loss_critic"]) / 2,
-        "entropy": -mean(found["loss_entropy"]),
+        "policy": mean(parts["loss_objective"]),
+        "value": mean(parts["loss_critic"]) / 2,
+        "entropy": -mean(parts["loss_entropy"]),
         "clipped": mean(clipped.float()),
     }
 

@@ -62,14 +62,14 @@ class Reward:
         An answer that did not end gets the penalty less. Null: nobody could reward it. Raises TrainingError
         where that is so of all answers from the start on, to some prompts.
         """
-        said = [[*answer[:-1]] if answer and answer[-1] in self.ends else [*answer] for answer in answers]
+        spoken = [[*answer[:-1]] if answer and answer[-1] in self.ends else [*answer] for answer in answers]
         rewards: list[tuple[float | None, str | None]]
         if self.model is not None:
             whole = [[*self.prompts[n], *answer] for n, answer in zip(numbers, answers, strict=True)]
             values = [float(value) for value in self.model.rewards(whole)]
             rewards = [(value if math.isfinite(value) else None, "not finite") for value in values]
         else:
-            rewards = self._judged(numbers, said)
+            rewards = self._judged(numbers, spoken)
         if any(value is not None for value, _ in rewards):
             self.silent.clear()
             self.silent.add(None)
@@ -79,13 +79,13 @@ class Reward:
                 raise TrainingError(f"train: none of {len(rewards)} answers got a reward: {rewards[0][1]}.")
         return [
             None if value is None else value - (0.0 if len(text) < len(answer) else self.penalty)
-            for (value, _), text, answer in zip(rewards, said, answers, strict=True)
+            for (value, _), text, answer in zip(rewards, spoken, answers, strict=True)
         ]
 
     def _judged(
-        self, numbers: Sequence[int], said: Sequence[list[int]]
+        self, numbers: Sequence[int], spoken: Sequence[list[int]]
     ) -> list[tuple[float | None, str | None]]:
-        texts = self.tokenizer.batch_decode(said, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(spoken, skip_special_tokens=True)
         answers = [
             Answer(
                 response_id=f"{self.asked[n].prompt_id}/{place}",
@@ -99,8 +99,10 @@ class Reward:
             )
             for place, (n, text) in enumerate(zip(numbers, texts, strict=True))
         ]
-        told = [] if self.job.score is None else self.job.score(answers)  # `reward` lets no job in without
-        return [(verdict.value, verdict.reason) for verdict in told]
+        verdicts = (
+            [] if self.job.score is None else self.job.score(answers)
+        )  # `reward` lets no job in without
+        return [(verdict.value, verdict.reason) for verdict in verdicts]
 
 
 def reward(
@@ -119,7 +121,7 @@ def reward(
         raise ParamsError("train: the objective's option reward.judges names judges, and none was handed in.")
     table = examples.prompts(job)
     known = {} if job.prompts is None else {row["prompt_id"]: row for row in job.prompts.to_dicts()}
-    asked = [
+    questions = [
         Answer(
             response_id="",
             prompt_id=row["prompt_id"],
@@ -134,4 +136,4 @@ def reward(
     ]
     model = None if options.judges else reward_model(job, options.epochs, options.learning_rate)
     opened = examples.prompt_tokens(tokenizer, job.start, table["prompt"].to_list())
-    return Reward(job, tokenizer, frozenset(ends), penalty, asked, opened, model)
+    return Reward(job, tokenizer, frozenset(ends), penalty, questions, opened, model)

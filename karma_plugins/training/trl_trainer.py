@@ -173,8 +173,8 @@ def _check_likelihood(trainer: Trainer, job: TrainingJob, example: Example) -> N
         logits = bare.eval()(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1]
         own = (logits.float() / getattr(trainer, "temperature", 1.0)).log_softmax(-1)
         own = own.gather(-1, ids[0, len(example.prompt) :, None])[:, 0]
-        told = bare.train()(input_ids=ids, labels=labels, fused_lm_head=True).log_probs[0, -len(own) :]
-    apart = float((own - told.float()).abs().mean())
+        log_probs = bare.train()(input_ids=ids, labels=labels, fused_lm_head=True).log_probs[0, -len(own) :]
+    apart = float((own - log_probs.float()).abs().mean())
     if not apart < (CLOSE if bare.dtype == torch.float32 else CLOSE_16_BITS):
         raise ModelError(
             f"{job.start.location}: TRL computes other likelihoods than this model, of family "

@@ -186,8 +186,8 @@ def _train(
     for step in range(member.steps):
         tokens, labels = _batch(member, settings, reading)
         hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-        asked = labels >= 0
-        loss = functional.cross_entropy(model.lm_head(hidden[asked]), labels[asked])
+        counted = labels >= 0
+        loss = functional.cross_entropy(model.lm_head(hidden[counted]), labels[counted])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -10,7 +10,7 @@ import pytest
 
 from karma_plugins import prompts
 from karma_plugins.checking import forecasts
-from karma_plugins.contracts import Answer, AnswerPair, Completion, Expected, Generator, Judge, Model, Options
+from karma_plugins.contracts import Answer, AnswerPair, Expected, Generator, Judge, Model, Options, Reply
 from karma_plugins.errors import PluginError
 from karma_plugins.params import GenerateSection, JudgeEntry, PromptsSection
 from karma_plugins.registry import Bound, Origin
@@ -60,7 +60,7 @@ def test_a_generator_is_asked_about_its_requests(asked: pl.DataFrame, tmp_path: 
     def usage(model: Model, requests: Any, options: Options) -> Expected:
         return Expected(model.name, len(requests), 5, None, kept=1)
 
-    paid = Generator(name="paid", generate=lambda m, r, o: [Completion("x") for _ in r], usage=usage)
+    paid = Generator(name="paid", generate=lambda m, r, o: [Reply("x") for _ in r], usage=usage)
     bound = Bound("paid", paid, Options(), ORIGIN)
     told = forecasts.candidate(Model("m", tmp_path, None), asked, bound, GenerateSection(samples=2))
     assert told is not None

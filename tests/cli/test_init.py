@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def without_own_tasks() -> None:
 def test_writes_the_repositorys_own_files(template: str, repository_of_mine: Path, repository: Path) -> None:
     done = run("init", "--template", template)
     assert done.exit_code == 0, done.output
-    source = repository / templates.TEMPLATES[template]
+    source = repository / templates.TEMPLATES[template].folder
     for name in ("dvc.yaml", "params.yaml"):
         assert (repository_of_mine / name).read_bytes() == (source / name).read_bytes()
     assert (repository_of_mine / "stages" / "judge.py").is_file()
@@ -51,6 +52,7 @@ def test_writes_over_nothing(repository_of_mine: Path) -> None:
     done = run("init")
     assert done.exit_code == 1
     assert "params.yaml: there already, with other content" in done.stderr
+    assert "`karma init --into FOLDER`" in done.stderr
     assert sorted(p.name for p in repository_of_mine.iterdir()) == [".dvc", ".git", "params.yaml"]
 
 
@@ -63,6 +65,128 @@ def test_again_changes_nothing_and_keeps_what_gitignore_held(repository_of_mine:
     lines = Path(".gitignore").read_text().splitlines()
     assert lines[:2] == ["secret", "/data/"]
     assert lines.count("/data/") == 1
+
+
+def test_into_a_folder_touches_nothing_outside_of_it(repository_of_mine: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", "README.md"):
+        Path(name).write_text(f"mine: {name}\n")
+    before = {p: p.read_bytes() for p in repository_of_mine.rglob("*") if p.is_file()}
+    done = run("init", "--into", "align", "--template", "recorded")
+    assert done.exit_code == 0, done.output
+    assert "Next: `cd align`, `karma import auto PATH --out imported`" in done.stdout
+    assert {p: p.read_bytes() for p in before} == before
+    outside = {p.relative_to(repository_of_mine).parts[0] for p in repository_of_mine.rglob("*")}
+    assert outside == {".git", ".dvc", "align", "dvc.yaml", "params.yaml", ".gitignore", "README.md"}
+    assert "/imported/" in Path("align/.gitignore").read_text()
+    assert "core" in json.loads(Path("align/karma.lock.json").read_text())["train"]
+
+
+@pytest.mark.parametrize("template", templates.TEMPLATES)
+def test_each_template_has_a_readme_whose_links_lead_somewhere(
+    template: str, repository_of_mine: Path
+) -> None:
+    run("init", "--into", "align", "--template", template)
+    text = Path("align/README.md").read_text(encoding="utf-8")
+    assert "karma check" in text
+    assert "dvc repro" in text
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert template in run("init", "--template", "list").stdout
+
+
+def test_a_readme_of_ones_own_stays(repository_of_mine: Path) -> None:
+    Path("README.md").write_text("mine\n")
+    assert run("init", "--template", "hub").exit_code == 0
+    assert Path("README.md").read_text() == "mine\n"
+    assert "models of a hub" not in Path("README.md").read_text()
+    assert "dvc repro" in Path("README.karma.md").read_text()
+    assert run("init", "--update").stdout.startswith("Up to date")
+
+
+@pytest.mark.parametrize("into", ["/", "file"])
+def test_a_folder_that_can_not_hold_it_is_one_line(into: str, repository_of_mine: Path) -> None:
+    Path("file").write_text("")
+    done = run("init", "--into", into)
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+
+
+def upgraded(monkeypatch: pytest.MonkeyPatch, **texts: str | None) -> None:
+    """A later version of the package, whose templates hold other texts: null for a file that they lack."""
+    files = templates.files
+
+    def later(name: str) -> dict[Path, str]:
+        changed = {Path(name.replace("__", "/").replace("_yaml", ".yaml")): t for name, t in texts.items()}
+        return {path: text for path, text in (files(name) | changed).items() if text is not None}
+
+    monkeypatch.setattr(templates, "files", later)
+
+
+def test_an_update_merges_around_edits(repository_of_mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init", "--into", "align", "--template", "hub")
+    params = Path("align/params.yaml")
+    text = params.read_text(encoding="utf-8")
+    params.write_text(text.replace("samples: 4", "samples: 9"), encoding="utf-8")
+    upgraded(
+        monkeypatch,
+        params_yaml=text.replace("phases: 3", "phases: 5"),
+        models__third_yaml="hub: a/b\n",
+        models__qwen_yaml="hub: newer/qwen\n",
+        models__smollm_yaml=None,
+    )
+    done = run("init", "--into", "align", "--update")
+    assert done.exit_code == 0, done.output
+    merged = params.read_text(encoding="utf-8")
+    assert "samples: 9" in merged
+    assert "phases: 5" in merged
+    assert Path("align/models/third.yaml").read_text() == "hub: a/b\n"
+    assert Path("align/models/qwen.yaml").read_text() == "hub: newer/qwen\n"
+    assert not Path("align/models/smollm.yaml").exists()
+    assert "Merged with edits: params.yaml." in done.stdout
+    assert run("init", "--into", "align", "--update").stdout.startswith("Up to date with template 'hub'")
+
+
+def test_an_update_never_writes_over_an_edit(
+    repository_of_mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init", "--template", "hub")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("samples: 4", "samples: 9"), encoding="utf-8")
+    Path("models/smollm.yaml").write_text("hub: mine/mine\n")
+    Path("models/qwen.yaml").unlink()
+    Path("models/third.yaml").write_text("hub: mine/third\n")
+    mine = {p: p.read_bytes() for p in (Path("params.yaml"), *Path("models").iterdir())}
+    upgraded(
+        monkeypatch,
+        params_yaml=text.replace("samples: 4", "samples: 2"),
+        models__smollm_yaml=None,
+        models__qwen_yaml="hub: newer/qwen\n",
+        models__third_yaml="hub: a/b\n",
+    )
+    done = run("init", "--update")
+    assert done.exit_code == 1
+    assert {p: p.read_bytes() for p in mine} == mine
+    assert not Path("models/qwen.yaml").exists()
+    assert "samples: 2" in Path("params.yaml.karma-new").read_text(encoding="utf-8")
+    assert Path("models/third.yaml.karma-new").read_text() == "hub: a/b\n"
+    for name in ("params.yaml", "models/smollm.yaml", "models/qwen.yaml", "models/third.yaml"):
+        assert f"Left as it is: {name} (" in done.stderr
+
+
+def test_an_update_of_what_no_one_noted_needs_the_templates_name(repository_of_mine: Path) -> None:
+    run("init", "--template", "hub")
+    Path("karma.template.json").unlink()
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("samples: 4", "samples: 9"), encoding="utf-8")
+    assert "`karma init --update --template NAME`" in run("init", "--update").stderr
+    done = run("init", "--update", "--template", "hub")
+    assert done.exit_code == 1
+    assert "samples: 9" in Path("params.yaml").read_text(encoding="utf-8")
+    assert Path("params.yaml.karma-new").read_text(encoding="utf-8") == text
+    assert run("init", "--update").exit_code == 0
+    assert "was made from template 'hub', not 'zoo'" in run("init", "--update", "--template", "zoo").stderr
+    Path("karma.template.json").write_text("[]")
+    assert "Restore it from git" in run("init", "--update").stderr
 
 
 @pytest.mark.parametrize(("missing", "cure"), [(".git", "git init"), (".dvc", "dvc init")])
@@ -82,7 +206,7 @@ def test_templates_of_own_models_are_the_main_pipeline_without_the_zoo(repositor
         body = stage.get("do", stage)
         body["deps"] = [d for d in body["deps"] if d != "${profile.profilers.lm-eval.include_path}"]
     for template in ("hub", "endpoint"):
-        text = (repository / templates.TEMPLATES[template] / "dvc.yaml").read_text()
+        text = (repository / templates.TEMPLATES[template].folder / "dvc.yaml").read_text()
         assert yaml.safe_load(text)["stages"] == whole
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
+from huggingface_hub import DatasetCard
 
 from karma_plugins import exporters, schemas, tables
 from karma_plugins.cli.export import command
@@ -185,3 +186,33 @@ def test_a_broken_report_or_lock_is_one_line(repository: Path, file: str, conten
     with pytest.raises(TableError, match=re.escape(message)):
         run("hub", "out")
     assert not (repository / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["hub", "trl"])
+def test_the_hubs_own_library_reads_the_card(name: str, repository: Path) -> None:
+    more = ["--language", "en"] if name == "hub" else []
+    run(name, "out", "--licence", "cc-by-4.0", *more)
+    data = DatasetCard.load(Path("out/README.md")).data
+    assert (data.license, data.pretty_name) == ("cc-by-4.0", "Kinship-aware preference pairs")
+    assert data.task_categories == ["text-generation"]
+    assert data.size_categories == ["n<1K"]
+    assert "dpo" in data.tags
+    assert data.language == (["en"] if name == "hub" else None)
+    (split,) = data.configs[0]["data_files"]
+    assert list(Path("out").glob(split["path"]))
+
+
+@pytest.mark.parametrize("name", ["hub", "trl"])
+def test_a_licence_that_the_hub_does_not_know_is_refused(name: str, repository: Path) -> None:
+    with pytest.raises(ParamsError, match="the hub knows no licence 'nonsense'"):
+        run(name, "out", "--licence", "nonsense")
+    with pytest.raises(ParamsError, match="Did you mean 'cc-by-4.0'"):
+        run(name, "out", "--licence", "CC-BY-4")
+    assert not Path("out").exists()
+
+
+def test_a_source_of_unknown_licence_or_language_is_refused(repository: Path) -> None:
+    with pytest.raises(ParamsError, match="--source-licence prompts: the hub knows no licence"):
+        run("hub", "out", "--source-licence", "prompts=nonsense")
+    with pytest.raises(ParamsError, match="--language English: is no code"):
+        run("hub", "out", "--language", "English")

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from karma_plugins import generation, models
-from karma_plugins.contracts import Completion, Generator, Model, Options
+from karma_plugins.contracts import Generator, Model, Options, Reply
 from karma_plugins.errors import EmptyResultError, ModelError, PluginError
 from karma_plugins.params import GenerateSection
 from karma_plugins.prompts import prompt_id
@@ -44,7 +44,7 @@ def bound(generate, options=None, **flags) -> Bound[Generator]:
 
 
 def parrot(model, requests, options):
-    return [Completion(f"{r.messages[-1]['content']}/{r.sample}/{r.seed}", "stop") for r in requests]
+    return [Reply(f"{r.messages[-1]['content']}/{r.sample}/{r.seed}", "stop") for r in requests]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_only_the_asked_split(model):
 
 def test_a_failure_is_a_row_with_its_reason(model):
     def moody(model, requests, options):
-        return [Completion(None, error="no mood") if r.sample else Completion("yes") for r in requests]
+        return [Reply(None, error="no mood") if r.sample else Reply("yes") for r in requests]
 
     table = generation.generate(PROMPTS_TABLE, model, bound(moody), GenerateSection(samples=2))
     check(table, RESPONSES, where="test")
@@ -101,9 +101,9 @@ def test_a_failure_is_a_row_with_its_reason(model):
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        (lambda *_: [], "0 completions for 10 requests"),
-        (lambda _, requests, __: [Completion(None) for _ in requests], "got neither"),
-        (lambda _, requests, __: [Completion("a", error="b") for _ in requests], "got both"),
+        (lambda *_: [], "0 replies for 10 requests"),
+        (lambda _, requests, __: [Reply(None) for _ in requests], "got neither"),
+        (lambda _, requests, __: [Reply("a", error="b") for _ in requests], "got both"),
         (lambda *_: 1 / 0, "ZeroDivisionError"),
     ],
 )
@@ -214,13 +214,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path):
 
 def test_where_every_answer_failed_the_first_reason_ends_the_stage(model):
     def mute(model, requests, options):
-        return [Completion(None, error=f"{r.prompt_id} is refused") for r in requests]
+        return [Reply(None, error=f"{r.prompt_id} is refused") for r in requests]
 
     with pytest.raises(EmptyResultError, match=r"every one of 20 answers failed.*The first: .* is refused"):
         generation.generate(PROMPTS_TABLE, model, bound(mute), GenerateSection(samples=2))
 
     def nearly_mute(model, requests, options):
-        return [Completion("yes"), *mute(model, requests[1:], options)]
+        return [Reply("yes"), *mute(model, requests[1:], options)]
 
     table = generation.generate(PROMPTS_TABLE, model, bound(nearly_mute), GenerateSection(samples=2))
     assert table["error"].null_count() >= 1

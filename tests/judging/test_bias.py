@@ -13,9 +13,9 @@ import pytest
 from karma_plugins.contracts import Answer, AnswerPair, Verdicts
 from karma_plugins.errors import ParamsError
 from karma_plugins.judging import yardsticks
-from karma_plugins.judging.bias import cohen_kappa, krippendorff_alpha, wilson
 from karma_plugins.judging.deciding import Judged
 from karma_plugins.judging.judges.recorded import karma_register_judges as recorded_judges
+from karma_plugins.runtime.statistics import cohen_kappa, krippendorff_alpha, wilson
 from karma_plugins.schemas import JUDGEMENTS
 from tests.judging import jury_cases as cases
 

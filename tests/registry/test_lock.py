@@ -161,7 +161,7 @@ def test_every_dvc_yaml_says_what_the_table_says(repository: Path, path: str) ->
 
 def test_every_kind_that_a_stage_runs_has_one_home() -> None:
     homes = {kind: home_of(kind) for kind in KINDS}
-    assert {kind for kind, home in homes.items() if home is None} == {"importers", "exporters"}
+    assert {kind for kind, home in homes.items() if home is None} == {"importers", "exporters", "runners"}
     assert {kind: STAGES[home].kind for kind, home in homes.items() if home} == {
         kind: kind for kind, home in homes.items() if home
     }

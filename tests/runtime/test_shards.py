@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from karma_plugins.contracts import Piece
 from karma_plugins.runtime import files
 from karma_plugins.runtime.shards import ShardCache, key, locked
 
@@ -22,13 +24,17 @@ def piece(i: int) -> pl.DataFrame:
     return pl.DataFrame({"i": [i] * 3, "text": [f"{i} ☂", None, ""]})
 
 
+def pieces(compute: Callable[[int], pl.DataFrame], keys: list[str] = KEYS) -> list[Piece]:
+    return [Piece(key, compute, (i,), f"piece {i}") for i, key in enumerate(keys)]
+
+
 def run(cache: ShardCache, calls: list[int] | None = None) -> list[pl.DataFrame]:
     def compute(i: int) -> pl.DataFrame:
         if calls is not None:
             calls.append(i)
         return piece(i)
 
-    return list(cache.run(KEYS, compute))
+    return list(cache.run(pieces(compute)))
 
 
 def test_frames_come_in_order_and_are_made_once(tmp_path: Path) -> None:
@@ -87,7 +93,7 @@ def test_an_error_leaves_nothing_half_written_and_the_finished_ones_kept(tmp_pat
         return piece(i)
 
     with pytest.raises(ValueError, match="no"):
-        list(cache.run(KEYS, compute))
+        list(cache.run(pieces(compute)))
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{k}.shard" for k in KEYS[:3])
     calls: list[int] = []
     run(cache, calls)
@@ -112,10 +118,10 @@ def test_while_another_makes_a_shard_this_one_does_the_later_ones(tmp_path: Path
         return piece(i)
 
     frames: dict[str, list[pl.DataFrame]] = {}
-    thread = threading.Thread(target=lambda: frames.update(a=list(first.run(KEYS, slow))))
+    thread = threading.Thread(target=lambda: frames.update(a=list(first.run(pieces(slow)))))
     thread.start()
     begun.wait(20)
-    frames["b"] = list(second.run(KEYS, quick))
+    frames["b"] = list(second.run(pieces(quick)))
     thread.join(20)
     assert calls == {"a": [0], "b": [1, 2, 3, 4, 5]}
     for kept in frames.values():
@@ -126,6 +132,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import polars as pl
+from karma_plugins.contracts import Piece
 from karma_plugins.runtime.shards import ShardCache, key
 
 def compute(i):
@@ -134,7 +141,7 @@ def compute(i):
         sys.stdin.read()
     return pl.DataFrame({"i": [i]})
 
-list(ShardCache(Path(sys.argv[1])).run([key("k", i) for i in range(4)], compute))
+list(ShardCache(Path(sys.argv[1])).run([Piece(key("k", i), compute, (i,)) for i in range(4)]))
 """
 
 
@@ -155,7 +162,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, repository: Path) -> Non
         calls.append(i)
         return pl.DataFrame({"i": [i]})
 
-    frames = list(ShardCache(tmp_path).run([key("k", i) for i in range(4)], compute))
+    frames = list(ShardCache(tmp_path).run(pieces(compute, [key("k", i) for i in range(4)])))
     assert calls == [2, 3]
     assert [frame["i"][0] for frame in frames] == [0, 1, 2, 3]
 

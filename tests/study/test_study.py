@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scipy import stats
 
 from karma_plugins import study
 from karma_plugins.cli.study import Arm, command
+from karma_plugins.runtime import statistics
 from karma_plugins.schemas import STUDY
 from tests.lineage.two_stages import COMMIT, DVC, environment
 
@@ -134,7 +136,7 @@ def test_so_many_seeds_show_a_difference_with_the_power_that_is_claimed():
     """By simulation: of studies with the seeds that are said to be needed, four of five find 0.02."""
     sd = 0.03
     seeds = study.seeds_needed(sd)
-    assert study.detectable(sd, seeds) <= 0.02 < study.detectable(sd, seeds - 1)
+    assert statistics.detectable(sd, seeds) <= 0.02 < statistics.detectable(sd, seeds - 1)
     drawn = np.random.default_rng(1).normal(0.02, sd, (4000, seeds))
     share = np.mean(stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05)
     assert share == pytest.approx(0.8, abs=0.03)
@@ -247,7 +249,11 @@ def test_a_study_runs_goes_on_and_tries_failures_again(repository_of_a_moment, m
     assert "| kin - random | +0.050" in (root / "study" / "study.md").read_text()
     assert (root / "study" / "study.png").stat().st_size > 0
     last = (root.parent / "ran").read_text()
-    assert CliRunner().invoke(command, words).exit_code == 0
+    told = json.loads(CliRunner().invoke(command, [*words, "--json"]).stdout)
+    assert (told["experiments"], told["done"], told["minutes"]) == (4, 4, None)
+    assert len(told["runs"]) == table.height * len(set(pl.read_csv(root / "study/runs.csv")["competency"]))
+    assert told["comparisons"]
+    assert json.loads(CliRunner().invoke(command, [*words, "--forecast", "--json"]).stdout)["done"] == 4
     assert (root.parent / "ran").read_text() == last
 
 

@@ -84,6 +84,58 @@ def test_the_state_of_a_clean_commit_is_the_commits_alone(copy: Project, where: 
     assert stage.current
 
 
+def test_json_says_what_the_lines_say(copy: Project) -> None:
+    synced = json.loads(copy.karma("sync", "--json"))
+    assert (synced["completed"], synced["never"], synced["changed"]) == (["s"], ["never"], True)
+    again = json.loads(copy.karma("sync", "--json"))
+    assert (again["completed"], again["held"], again["changed"]) == ([], 1, False)
+    assert json.loads(copy.karma("sync", "--json", "--all-tags"))["held"] == 0
+    (copy.root / "out.txt").write_text("2")
+    verified = json.loads(copy.karma("verify", "--json", status=1))
+    assert verified["mlflow"] == {"compared": True, "never_told_of": []}
+    assert [(d["where"], d["kind"]) for d in verified["differences"]] == [
+        ("never", "changed"), ("out.txt", "changed"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_verify_is_quiet_about_pipelines_beside_one_of_karmas(copy: Project, own: bool) -> None:
+    copy.write(
+        {
+            "align/dvc.yaml": "stages:\n  t: {cmd: cp ../out.txt t.txt, deps: [../out.txt], outs: [t.txt]}\n",
+            "align/more.txt": "more",
+            **({"align/karma.lock.json": "{}"} if own else {}),
+        }
+    )
+    copy.dvc("add", "-q", "align/more.txt")
+    copy.dvc("repro", "-q", "align/dvc.yaml")
+    said = copy.karma("verify", status=0 if own else 1)
+    assert ("2 stages of other pipelines left out): 0 differences" in said) == own
+    assert ("never: it has not run" in said) != own
+    assert "never: it has not run" in copy.karma("verify", "--all", status=1)
+    (copy.root / "align/more.txt").write_text("less")
+    (copy.root / "out.txt").write_text("2")
+    said = copy.karma("verify", status=1)
+    assert "changed: align/more.txt" in said
+    assert "changed: out.txt" in said
+
+
+def test_a_database_that_karma_makes_is_no_change_to_git(
+    copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    database = (copy.root / "mlflow.db").rename(copy.root / ".dvc/tmp/mlflow.db")
+    copy.write({".gitignore": "/out.txt\n"})
+    copy.commit("who never heard of MLflow")
+    database.rename(copy.root / "mlflow.db")
+    copy.karma("sync")
+    assert copy.git("status", "--porcelain") == ""
+    lines = (copy.root / ".git/info/exclude").read_text().splitlines()
+    copy.karma("sync", "--again")
+    assert (copy.root / ".git/info/exclude").read_text().splitlines() == lines
+    assert lines.count("/mlflow.db*") == 1
+
+
 def test_outside_a_repository_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

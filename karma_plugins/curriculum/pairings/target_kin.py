@@ -40,17 +40,17 @@ def pair(candidates: pl.DataFrame, context: PairingContext, options: TargetKinOp
     seen = nearness.acting(context, options).filter(pl.col("model_a") == target)
     sides = [seen_from_target(candidates, seen, side) for side in ("a", "b")]
     reasons = [side["far"] for side in sides]
-    found = candidates.with_columns(
+    rated = candidates.with_columns(
         nearness.first_reason([*reasons, *nearness.other_rules(candidates, context, options.also)]).alias(
             "dropped"
         )
     )
     if options.prefer != "kinship":
-        return found.with_columns(priority(options.prefer))
+        return rated.with_columns(priority(options.prefer))
     nearness_of_less = pl.DataFrame({"a": sides[0]["relative"], "b": sides[1]["relative"]}).select(
         pl.when(pl.all_horizontal(pl.all().is_not_null())).then(pl.min_horizontal(pl.all()))
     )
-    return found.with_columns((-nearness_of_less.to_series()).alias("priority"))
+    return rated.with_columns((-nearness_of_less.to_series()).alias("priority"))
 
 
 def named_target(context: PairingContext, pairing: str) -> str:
@@ -73,12 +73,12 @@ def seen_from_target(candidates: pl.DataFrame, seen: pl.DataFrame, side: str) ->
     """Of the model on one side of each candidate: `far` from the target and why, and its relative kinship."""
     keys = candidates.select("competency", model_b=f"model_{side}")
     on = ["model_b"] if seen["competency"].null_count() == seen.height else ["competency", "model_b"]
-    found = keys.join(
+    joined = keys.join(
         seen.select(*on, "far", "relative", known=pl.lit(value=True)),
         on=on, how="left", maintain_order="left",
     )  # fmt: skip
     reason = pl.when(pl.col("known").is_null()).then(pl.lit(nearness.UNKNOWN)).otherwise("far")
-    return found.select(reason.replace(OF_TARGET).alias("far"), "relative")
+    return joined.select(reason.replace(OF_TARGET).alias("far"), "relative")
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from karma_plugins.curriculum import Curriculum
 from karma_plugins.curriculum.card import Provenance, card, judge_versions
 from karma_plugins.errors import ParamsError, TableError
 from karma_plugins.exporters import fresh
+from karma_plugins.exporters.licences import checked
 from karma_plugins.params import yaml
 from karma_plugins.texts import records
 from karma_plugins.texts.filters import languages
@@ -34,6 +36,9 @@ class HubOptions(Options):
     source_licence: tuple[str, ...] = Field(
         (), description="NAME=LICENCE, the licence of a source; repeat it"
     )
+    language: tuple[str, ...] = Field(
+        (), description="its language as ISO 639-1, such as en; repeat it [default: as detected]"
+    )
     note: tuple[str, ...] = Field((), description="a sentence to add to the card; repeat it")
     lock: Path = Field(Path("dvc.lock"), description="where the hashes of the inputs are")
     shard: int = Field(SHARD, ge=1, description="pairs to a file")
@@ -48,13 +53,19 @@ def write(tables: Tables, out: Path, options: HubOptions) -> str:
     pairs = tables.read("pairs").sort("order")
     settings = params.load("curriculum", params.CurriculumSection)
     licences = dict(_named(source) for source in options.source_licence)
+    for source, licence in licences.items():
+        checked(licence, f"--source-licence {source}")
+    if licence := options.licence or settings.licence:
+        checked(licence, "--licence" if options.licence else "params.yaml, curriculum.licence")
+    named = _languages(options)
     by_id = pairs.unique("prompt_id").sort("prompt_id")  # ids are hashes: the first are as good as drawn
     provenance = Provenance(
         hashes=_hashes(options.lock),
         judges=judge_versions(tables.read("judges")),
         bias=tables.read("bias"),
         licences=licences,
-        languages=languages(by_id["prompt"].list.last().struct.field("content")),
+        languages={} if named else languages(by_id["prompt"].list.last().struct.field("content")),
+        named=named,
         notes=options.note,
     )
     settings = settings.model_copy(update={"licence": options.licence}) if options.licence else settings
@@ -75,6 +86,13 @@ def write(tables: Tables, out: Path, options: HubOptions) -> str:
     )
 
 
+def _languages(options: HubOptions) -> tuple[str, ...]:
+    """The languages that were named; ParamsError where one is no code."""
+    if wrong := [name for name in options.language if not re.fullmatch(r"[a-z]{2,3}", name)]:
+        raise ParamsError(f"--language {wrong[0]}: is no code of ISO 639, such as en.")
+    return options.language
+
+
 def _report(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TableError(_no_report(path, "no such file"))
@@ -93,7 +111,7 @@ def _no_report(path: Path, why: str) -> str:
 
 def _hashes(lock: Path) -> dict[str, str]:
     """What dvc.lock records of the stage that made the pairs: its dependencies' hashes and its own."""
-    if not lock.is_file():
+    if not lock.exists():
         return {}
     document = _locked(lock)
     for stage in document.values():

@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import polars as pl
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from karma_plugins.contracts import Exporter, Options, Tables, hookimpl
+from karma_plugins.curriculum.card import PRETTY_NAME, front_matter
 from karma_plugins.exporters import fresh
+from karma_plugins.exporters.licences import checked
 
 #: preference: prompt, chosen, rejected. implicit-prompt: chosen and rejected as whole conversations, as in
 #: UltraFeedback's binarised sets. unpaired: prompt, completion, label, two rows a pair, for KTO.
+COLUMNS = {
+    "prompt": "the conversation so far, as messages",
+    "chosen": "the better answer, as messages",
+    "rejected": "the worse answer, as messages",
+    "completion": "one answer, as messages",
+    "label": "whether it is the better one of its pair",
+}
 Layout: TypeAlias = Literal["preference", "implicit-prompt", "unpaired"]
 
 
@@ -25,15 +34,30 @@ class TrlOptions(Options):
         description="preference: prompt, chosen, rejected; implicit-prompt: chosen and rejected as whole "
         "conversations; unpaired: prompt, completion, label, for KTO",
     )
+    licence: str | None = Field(
+        None,
+        validation_alias=AliasChoices("licence", "license"),
+        description="licence of the dataset, such as cc-by-4.0, named in the card",
+    )
 
 
 def write(tables: Tables, out: Path, options: TrlOptions) -> str:
-    """Write `data/train.parquet` in a folder that `datasets` reads, in curriculum order."""
+    """Write `data/train.parquet` in a folder that `datasets` reads, in curriculum order, and its card."""
+    licence = checked(options.licence, "--licence") if options.licence else None
     table = arranged(tables.read("pairs"), options.layout)
     (fresh(out) / "data").mkdir(parents=True)
     table.write_parquet(out / "data" / "train.parquet", compression="zstd")
+    (out / "README.md").write_text(_card(table, options.layout, licence), encoding="utf-8")
     call = f"datasets.load_dataset('{out}', split='train')"
     return f"{out}: {table.height} rows, layout {options.layout}, for {call}."
+
+
+def _card(table: pl.DataFrame, layout: Layout, licence: str | None) -> str:
+    """What the hub reads (front matter), and what each column holds."""
+    columns = "".join(f"- `{name}`: {COLUMNS[name]}\n" for name in table.columns)
+    head = front_matter(table.height, licence)
+    title = f"# {PRETTY_NAME}\n\n{table.height} rows, TRL's layout `{layout}`, from easy to hard:"
+    return f"{head}\n{title}\n\n{columns}"
 
 
 def arranged(pairs: pl.DataFrame, layout: Layout) -> pl.DataFrame:

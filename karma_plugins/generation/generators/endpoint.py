@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from karma_plugins.contracts import Completion, Expected, Generator, Model, Options, Request, hookimpl
+from karma_plugins.contracts import Expected, Generator, Model, Options, Reply, Request, hookimpl
 from karma_plugins.errors import ModelError
 from karma_plugins.models import Endpoint
 from karma_plugins.requesting.spending import Limits, at_most
@@ -41,8 +41,8 @@ def karma_register_generators() -> Sequence[Generator]:
     return [endpoint]
 
 
-def generate(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Sequence[Completion]:
-    """One completion for each request, in order; what failed is a completion with its reason.
+def generate(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Sequence[Reply]:
+    """One reply for each request, in order; what failed is a reply with its reason.
 
     Raises ModelError where the model is no endpoint, RequestError where going on is pointless or a cap is
     met.
@@ -54,12 +54,9 @@ def generate(model: Model, requests: Sequence[Request], options: EndpointOptions
             f"models.{model.name}: generator 'endpoint' needs a descriptor with 'endpoint', found "
             f"'{model.path}'. Name generator 'transformers' or 'recorded' for this model."
         )
-    replies = complete(
+    return complete(
         model.source, chat_requests(requests, options), options.limits, label=f"asking {model.name}"
     )
-    return [
-        Completion(r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.error) for r in replies
-    ]
 
 
 def usage(model: Model, requests: Sequence[Request], options: EndpointOptions) -> Expected | None:

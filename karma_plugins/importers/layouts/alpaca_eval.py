@@ -156,8 +156,8 @@ def _add_answers(outputs: Mapping[str, Sequence[records.Record]], folder: Record
     for model, rows in outputs.items():
         for record in rows:
             dataset = record.get("dataset")
-            said = dataset if isinstance(dataset, str) else None
-            prompt = folder.add_prompt(_messages(_instruction(record)), COMPETENCY, dataset=said)
+            source = dataset if isinstance(dataset, str) else None
+            prompt = folder.add_prompt(_messages(_instruction(record)), COMPETENCY, dataset=source)
             prompts[prompt] = None
             answered.add((prompt, model))
             folder.add_answer(prompt, model, record.get("output"))

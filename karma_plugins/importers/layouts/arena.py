@@ -76,13 +76,13 @@ def _conversation(record: Mapping[str, Any], side: str, where: str) -> Turns | N
     if f"conversation_{side}" in record:
         messages = turns(record[f"conversation_{side}"])
     else:
-        asked = _listed(record.get("prompt"), where)
+        before = _listed(record.get("prompt"), where)
         answered = _listed(record.get(f"response_{side}"), where)
-        if asked is None or answered is None or len(asked) != len(answered):
+        if before is None or answered is None or len(before) != len(answered):
             return None
         messages = [
             {"role": role, "content": content}
-            for pair in zip(asked, answered, strict=True)
+            for pair in zip(before, answered, strict=True)
             for role, content in zip(("user", "assistant"), pair, strict=True)
         ]
     if messages is None or messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():

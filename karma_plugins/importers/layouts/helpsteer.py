@@ -71,8 +71,8 @@ def _messages(record: Mapping[str, Any]) -> Turns | None:
     elif (prompt := text(record.get("prompt"))) is not None:
         first, *parts = MARK.split(prompt)
         messages = asked(None, first) + [
-            {"role": name.lower(), "content": said}
-            for name, said in zip(parts[::2], parts[1::2], strict=True)
+            {"role": name.lower(), "content": content}
+            for name, content in zip(parts[::2], parts[1::2], strict=True)
         ]
     else:
         messages = None

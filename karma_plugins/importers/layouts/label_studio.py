@@ -68,17 +68,17 @@ def _person(value: Any) -> str:
     return str(value)
 
 
-def _value(said: Any, options: AnnotationOptions) -> float | None:
+def _value(value: Any, options: AnnotationOptions) -> float | None:
     """The probability or share that is meant; null for what is neither."""
-    if isinstance(said, Mapping):
-        said = _of_result(said)
-    if isinstance(said, list) and len(said) == 1:
-        return _value(said[0], options)
-    if isinstance(said, str) and said in PREFERENCES:
-        return PREFERENCES[said]
-    if said in ("left", "right"):
-        return float(said == "left")
-    return share(said, 1.0, float(options.highest))
+    if isinstance(value, Mapping):
+        value = _of_result(value)
+    if isinstance(value, list) and len(value) == 1:
+        return _value(value[0], options)
+    if isinstance(value, str) and value in PREFERENCES:
+        return PREFERENCES[value]
+    if value in ("left", "right"):
+        return float(value == "left")
+    return share(value, 1.0, float(options.highest))
 
 
 def recognises(record: Mapping[str, Any]) -> bool:

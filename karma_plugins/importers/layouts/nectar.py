@@ -46,8 +46,12 @@ def read(sources: Sequence[Path], options: Options) -> RecordedFolder:
 def _add(folder: RecordedFolder, messages: Turns, answers: list[Any], source: str | None) -> None:
     ranked = []
     for answer in answers:
-        said = answer if isinstance(answer, Mapping) else {}
-        content, model, rank = text(said.get("answer")), text(said.get("model")), number(said.get("rank"))
+        fields = answer if isinstance(answer, Mapping) else {}
+        content, model, rank = (
+            text(fields.get("answer")),
+            text(fields.get("model")),
+            number(fields.get("rank")),
+        )
         if content is None or model is None or rank is None:
             folder.counts["answers_without_text_model_or_rank"] += 1
         else:

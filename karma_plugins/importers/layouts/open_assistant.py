@@ -64,8 +64,8 @@ def read(sources: Sequence[Path], options: Options) -> RecordedFolder:
             folder.counts["messages_without_parent"] += 1
     folder.counts["messages_in_a_circle"] = _circling(messages)
     roots = [identity for identity, message in messages.items() if message.parent is None]
-    for asked, replies in _questions(roots, messages):
-        _add(folder, asked, replies)
+    for turns, replies in _questions(roots, messages):
+        _add(folder, turns, replies)
     return preference_pairs.finished(folder, ", ".join(map(str, sources)), "a message with replies")
 
 
@@ -86,26 +86,26 @@ def _messages(record: Mapping[str, Any], folder: RecordedFolder, where: str) -> 
     if not isinstance(root, Mapping):
         waiting = [(record, text(record.get("parent_id")))]
     while waiting:
-        said, parent = waiting.pop()
-        if not isinstance(said, Mapping) or text(said.get("message_id")) is None:
+        message, parent = waiting.pop()
+        if not isinstance(message, Mapping) or text(message.get("message_id")) is None:
             folder.counts["messages_without_id"] += 1
             continue
-        identity = str(said["message_id"])
+        identity = str(message["message_id"])
         if identity == parent:
             raise TableError(f"{where}: message '{identity}' is its own parent. Mend or remove it.")
         yield (
             identity,
             Message(
-                role=ROLES.get(str(said.get("role")), str(said.get("role"))),
-                text=said["text"] if isinstance(said.get("text"), str) else "",
+                role=ROLES.get(str(message.get("role")), str(message.get("role"))),
+                text=message["text"] if isinstance(message.get("text"), str) else "",
                 parent=parent,
-                rank=number(said.get("rank")),
-                quality=_quality(said.get("labels")),
-                model=text(said.get("model_name")),
-                deleted=bool(said.get("deleted")),
+                rank=number(message.get("rank")),
+                quality=_quality(message.get("labels")),
+                model=text(message.get("model_name")),
+                deleted=bool(message.get("deleted")),
             ),
         )
-        replies = said.get("replies")
+        replies = message.get("replies")
         waiting += [(reply, identity) for reply in reversed(replies if isinstance(replies, list) else [])]
 
 
@@ -127,16 +127,16 @@ def _questions(roots: list[str], messages: Mapping[str, Message]) -> Iterator[tu
         message = messages[identity]
         if message.deleted or not message.text.strip():
             continue
-        asked = [*before, {"role": message.role, "content": message.text}]
+        turns = [*before, {"role": message.role, "content": message.text}]
         replies = [messages[reply] for reply in message.replies]
         usable = [r for r in replies if r.role == "assistant" and not r.deleted and r.text.strip()]
-        if usable and is_prompt(asked):
-            yield asked, usable
-        waiting += [(reply, asked) for reply in reversed(message.replies)]
+        if usable and is_prompt(turns):
+            yield turns, usable
+        waiting += [(reply, turns) for reply in reversed(message.replies)]
 
 
-def _add(folder: RecordedFolder, asked: Turns, replies: list[Message]) -> None:
-    prompt = folder.add_prompt(asked, COMPETENCY)
+def _add(folder: RecordedFolder, turns: Turns, replies: list[Message]) -> None:
+    prompt = folder.add_prompt(turns, COMPETENCY)
     placed = []
     for reply in replies:
         answer = preference_pairs.add_answer(folder, prompt, reply.text, reply.model, CANDIDATE)

@@ -86,13 +86,13 @@ def _add_record(
         if answer is None:
             continue
         _add_overall(folder, prompt, answer, completion.get("overall_score"))
-        said = _ratings(completion.get("annotations"))
-        for aspect, (rating, status, reason) in said.items():
+        aspects = _ratings(completion.get("annotations"))
+        for aspect, (rating, status, reason) in aspects.items():
             score = None if rating is None else _of_scale(rating)
             folder.add_judgement(prompt, answer, aspect, score, status, reason)
             if rating is not None:
                 ratings.setdefault((model, aspect), []).append(rating)
-        given = [rating for rating, _, _ in said.values() if rating is not None]
+        given = [rating for rating, _, _ in aspects.values() if rating is not None]
         if not given:
             folder.counts["completions_without_ratings"] += 1
             continue
@@ -110,11 +110,11 @@ def _add_overall(folder: RecordedFolder, prompt: str, answer: str, value: Any) -
 
 def _ratings(annotations: Any) -> dict[str, tuple[float | None, Status, str | None]]:
     """Each aspect's rating, status and reason."""
-    said = {}
+    ratings = {}
     for aspect in ASPECTS:
         annotation = annotations.get(aspect) if isinstance(annotations, dict) else None
-        said[aspect] = _rating(annotation.get("Rating") if isinstance(annotation, dict) else None)
-    return said
+        ratings[aspect] = _rating(annotation.get("Rating") if isinstance(annotation, dict) else None)
+    return ratings
 
 
 def _rating(value: Any) -> tuple[float | None, Status, str | None]:

@@ -76,13 +76,13 @@ def measure(evidence: Evidence, options: AnswersOptions) -> pl.DataFrame:
     if sample:
         ids = ids.gather(np.linspace(0, len(ids) - 1, options.prompts).astype(np.int64))
         given = given.filter(pl.col("prompt_id").is_in(ids.implode()))
-    found = _likeness(given, pairs)
-    total, count = found.total.sum(axis=0), found.count.sum(axis=0)
+    likeness = _likeness(given, pairs)
+    total, count = likeness.total.sum(axis=0), likeness.count.sum(axis=0)
     raw = _mean(total, count)
     common = _common(raw, pairs) if options.crowd else np.zeros(len(pairs))
     low = high = None
     if options.bootstrap and len(ids):
-        low, high = _interval(found, pairs, evidence.seed, options)
+        low, high = _interval(likeness, pairs, evidence.seed, options)
     shared = count.astype(np.int64)
     notes = [f"shared: {n} of {len(ids)} prompts" if n < len(ids) else None for n in shared.tolist()]
     return rows(
@@ -92,7 +92,7 @@ def measure(evidence: Evidence, options: AnswersOptions) -> pl.DataFrame:
         raw=raw,
         low=low,
         high=high,
-        consistency=_consistency(found.own, common, pairs),
+        consistency=_consistency(likeness.own, common, pairs),
         n_items=shared,
         missing=["; ".join(filter(None, (sample, note))) or None for note in notes],
         reason=["no prompt that both answered"] * len(pairs),
@@ -154,16 +154,16 @@ def _common(raw: Floats, pairs: Pairs) -> Floats:
     return common
 
 
-def _interval(found: _Likeness, pairs: Pairs, seed: int, options: AnswersOptions) -> tuple[Floats, Floats]:
+def _interval(likeness: _Likeness, pairs: Pairs, seed: int, options: AnswersOptions) -> tuple[Floats, Floats]:
     """95% interval of each pair over resampled cells of prompts; what is common stays that of all prompts."""
-    cells = len(found.total)
+    cells = len(likeness.total)
     counts = item_counts(cells, options.bootstrap, seed, "prompts")
-    whole = _mean(found.total.sum(axis=0), found.count.sum(axis=0))
+    whole = _mean(likeness.total.sum(axis=0), likeness.count.sum(axis=0))
     common = _common(whole, pairs) if options.crowd else np.zeros(len(pairs))
     low, high = np.full((2, len(pairs)), np.nan)
     for start in range(0, len(pairs), BLOCK):
         block = slice(start, start + BLOCK)
-        raw = _mean(counts @ found.total[:, block], counts @ found.count[:, block])
+        raw = _mean(counts @ likeness.total[:, block], counts @ likeness.count[:, block])
         corrected = np.maximum((raw - common[block]) / (1 - common[block]), 0.0)
         low[block], high[block] = percentiles(corrected)
     return low, high

@@ -31,31 +31,29 @@ def measure(evidence: Evidence, options: CapaOptions) -> pl.DataFrame:
     with p1, p2 the mean probability of the right option, kappa_p = (c_obs - c_exp) / (1 - c_exp). Questions
     need two options or more; a reply that was not parsed, or named none of them, is left out.
     """
-    asked = questions.read(evidence)
-    probability = (
-        asked.probabilities() if options.kind == "probabilistic" else asked.choices(asked.most_options)
-    )
-    usable = (asked.options >= 2) & (asked.answer >= 0) & (asked.answer < asked.options)
+    quiz = questions.read(evidence)
+    probability = quiz.probabilities() if options.kind == "probabilistic" else quiz.choices(quiz.most_options)
+    usable = (quiz.options >= 2) & (quiz.answer >= 0) & (quiz.answer < quiz.options)
     there = (usable & (probability.sum(axis=2) > 0)).astype(np.float64)
     probability *= there[:, :, None]
-    right = np.take_along_axis(probability, np.maximum(asked.answer, 0)[None, :, None], axis=2)[:, :, 0]
+    right = np.take_along_axis(probability, np.maximum(quiz.answer, 0)[None, :, None], axis=2)[:, :, 0]
     channels: Channels = {
         "n": (there, there),
         "same": (probability, probability),
         "right_a": (right, there),
         "right_b": (there, right),
-        "chance": (there / np.maximum(asked.options - 1, 1), there),
+        "chance": (there / np.maximum(quiz.options - 1, 1), there),
     }
-    found = agreement(
+    agreements = agreement(
         channels,
         _kappa,
-        asked.competencies,
-        asked.pairs,
+        quiz.competencies,
+        quiz.pairs,
         rounds=options.bootstrap,
         seed=evidence.seed,
     )
     return kappa_rows(
-        asked, found, there > 0, "both models are always right, so chance explains all agreement"
+        quiz, agreements, there > 0, "both models are always right, so chance explains all agreement"
     )
 
 

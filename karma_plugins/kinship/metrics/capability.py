@@ -64,12 +64,12 @@ def measure(evidence: Evidence, options: CapabilityOptions) -> pl.DataFrame:
 def _grid(scores: pl.DataFrame, cells: pl.DataFrame, pairs: Pairs, value: str) -> Floats:
     """A column of table scores as an array (models, cells), NaN where missing."""
     grid = np.full((len(pairs.names), cells.height), np.nan)
-    found = (
+    joined = (
         scores.filter(pl.col(value).is_not_null())
         .join(cells.with_row_index("column"), on=CELL)
         .join(pl.DataFrame({"model": pairs.names}).with_row_index("row"), on="model")
     )
-    grid[found["row"].to_numpy(), found["column"].to_numpy()] = found[value].to_numpy()
+    grid[joined["row"].to_numpy(), joined["column"].to_numpy()] = joined[value].to_numpy()
     return grid
 
 
@@ -112,11 +112,11 @@ def _item_noise(items: pl.DataFrame, pairs: Pairs, rounds: int, key: tuple[int, 
     """Mean correctness of resampled items minus that of all: (rounds, models), NaN for one without items."""
     ids = items["item_id"].unique().sort()
     place = pl.DataFrame({"item_id": ids}).with_row_index("column")
-    found = items.filter(pl.col("correct").is_not_null()).join(place, on="item_id")
-    found = found.join(pl.DataFrame({"model": pairs.names}).with_row_index("row"), on="model")
+    known = items.filter(pl.col("correct").is_not_null()).join(place, on="item_id")
+    known = known.join(pl.DataFrame({"model": pairs.names}).with_row_index("row"), on="model")
     correct, there = np.zeros((2, len(pairs.names), len(ids)))
-    at = found["row"].to_numpy(), found["column"].to_numpy()
-    correct[at], there[at] = found["correct"].to_numpy(), 1.0
+    at = known["row"].to_numpy(), known["column"].to_numpy()
+    correct[at], there[at] = known["correct"].to_numpy(), 1.0
     counts = item_counts(len(ids), rounds, *key)
     with np.errstate(invalid="ignore", divide="ignore"):
         noise: Floats = (counts @ correct.T) / (counts @ there.T) - correct.sum(axis=1) / there.sum(axis=1)

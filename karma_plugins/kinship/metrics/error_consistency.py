@@ -34,27 +34,27 @@ def measure(evidence: Evidence, options: ErrorConsistencyOptions) -> pl.DataFram
     c_obs = share of shared questions on which both are right or both are wrong, c_exp = a1 a2 +
     (1 - a1)(1 - a2) with the accuracies a1, a2 on these questions, kappa = (c_obs - c_exp) / (1 - c_exp).
     """
-    asked = questions.read(evidence)
-    known = ~np.isnan(asked.correct)
+    quiz = questions.read(evidence)
+    known = ~np.isnan(quiz.correct)
     if options.unparsed == "skip":
-        known &= (asked.choice >= 0) | (asked.options < 0)
+        known &= (quiz.choice >= 0) | (quiz.options < 0)
     there = known.astype(np.float64)
-    right = (known & (np.nan_to_num(asked.correct) >= RIGHT)).astype(np.float64)
+    right = (known & (np.nan_to_num(quiz.correct) >= RIGHT)).astype(np.float64)
     channels: Channels = {
         "n": (there, there),
         "both": (right, right),
         "right_a": (right, there),
         "right_b": (there, right),
     }
-    found = agreement(
+    agreements = agreement(
         channels,
         _kappa,
-        asked.competencies,
-        asked.pairs,
+        quiz.competencies,
+        quiz.pairs,
         rounds=options.bootstrap,
         seed=evidence.seed,
     )
-    return kappa_rows(asked, found, known, "both models always give the same result by chance alone")
+    return kappa_rows(quiz, agreements, known, "both models always give the same result by chance alone")
 
 
 def _kappa(sums: Mapping[str, Array]) -> Array:

@@ -50,33 +50,31 @@ def measure(evidence: Evidence, options: RareErrorsOptions) -> pl.DataFrame:
     n_items are the questions that both answered. Which wrong option needs two of them; questions without
     options count by whether they were right. A reply that was not parsed is left out.
     """
-    asked = questions.read(evidence)
-    channels = _channels(asked, options)
-    found = agreement(
+    quiz = questions.read(evidence)
+    channels = _channels(quiz, options)
+    agreements = agreement(
         channels,
         _likeness,
-        asked.competencies,
-        asked.pairs,
+        quiz.competencies,
+        quiz.pairs,
         rounds=options.bootstrap,
         seed=evidence.seed,
     )
     answered = channels["n"][0] > 0
-    return kappa_rows(asked, found, answered, "neither model shows an error that could be compared")
+    return kappa_rows(quiz, agreements, answered, "neither model shows an error that could be compared")
 
 
-def _channels(asked: Questions, options: RareErrorsOptions) -> Channels:
-    probability = (
-        asked.probabilities() if options.kind == "probabilistic" else asked.choices(asked.most_options)
-    )
-    keyed = (asked.answer >= 0) & (asked.answer < asked.options)
-    picked = np.take_along_axis(probability, np.maximum(asked.answer, 0)[None, :, None], axis=2)[:, :, 0]
-    right = np.where(keyed, picked, asked.correct)
-    parsed = (asked.options < 0) | (probability.sum(axis=2) > 0)
-    there = ~np.isnan(right) & parsed & asked.asked
-    probability *= (keyed & (asked.options >= 3))[:, None]
+def _channels(quiz: Questions, options: RareErrorsOptions) -> Channels:
+    probability = quiz.probabilities() if options.kind == "probabilistic" else quiz.choices(quiz.most_options)
+    keyed = (quiz.answer >= 0) & (quiz.answer < quiz.options)
+    picked = np.take_along_axis(probability, np.maximum(quiz.answer, 0)[None, :, None], axis=2)[:, :, 0]
+    right = np.where(keyed, picked, quiz.correct)
+    parsed = (quiz.options < 0) | (probability.sum(axis=2) > 0)
+    there = ~np.isnan(right) & parsed & quiz.asked
+    probability *= (keyed & (quiz.options >= 3))[:, None]
     known = there.astype(np.float64)
-    whether = _whether(np.where(there, right, 0.0), there, asked.competencies, options)
-    which = _which(asked, probability, options)
+    whether = _whether(np.where(there, right, 0.0), there, quiz.competencies, options)
+    which = _which(quiz, probability, options)
     return {
         "n": (known, known),
         "distance": _joined(whether[0], which[0]),
@@ -115,7 +113,7 @@ def _whether(
     return _channel(beyond, -2.0, known, own), expected
 
 
-def _which(asked: Questions, probability: Floats, options: RareErrorsOptions) -> tuple[Channel, Channel]:
+def _which(quiz: Questions, probability: Floats, options: RareErrorsOptions) -> tuple[Channel, Channel]:
     """Distance and expected distance of two models' wrong options where both err.
 
     With the weights put into x: d(x_a, x_b) = a a + b b - 2 a b, and the pair is taken out of the sums over
@@ -124,13 +122,13 @@ def _which(asked: Questions, probability: Floats, options: RareErrorsOptions) ->
     with s the sum of all x and r that of all x x, both with the prior.
     """
     option = np.arange(probability.shape[2])
-    wrong = (option < asked.options[:, None]) & (option != asked.answer[:, None])
+    wrong = (option < quiz.options[:, None]) & (option != quiz.answer[:, None])
     mistaken = probability * wrong
     erring: Floats = mistaken.sum(axis=2)
     errs = erring > 0
     x = mistaken / np.where(errs, erring, 1.0)[:, :, None]
     count = errs.sum(axis=0)
-    total = x.sum(axis=0) + options.prior * wrong / np.maximum(asked.options - 1, 1)[:, None]
+    total = x.sum(axis=0) + options.prior * wrong / np.maximum(quiz.options - 1, 1)[:, None]
     share = total / (count + options.prior)[:, None]
     root = np.sqrt(wrong * _weight(share, options))
     x, total = x * root, total * root
@@ -163,8 +161,8 @@ def _joined(one: Channel, other: Channel) -> Channel:
 def _likeness(sums: Mapping[str, Array]) -> Array:
     n, room = sums["n"], sums["expected"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Array = np.where(room > NO_ROOM * n, 1.0 - sums["distance"] / room, np.nan)
-    return np.minimum(found, 1.0)
+        ratio: Array = np.where(room > NO_ROOM * n, 1.0 - sums["distance"] / room, np.nan)
+    return np.minimum(ratio, 1.0)
 
 
 @hookimpl

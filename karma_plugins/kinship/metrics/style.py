@@ -61,26 +61,26 @@ def measure(evidence: Evidence, options: StyleOptions) -> pl.DataFrame:
     if not len(pairs):
         return gather([])
     given = evidence.responses.filter(pl.col("text").is_not_null())
-    asked, sample = _asked(given, evidence.prompts, options.prompts)
-    placed = given.join(asked, on="prompt_id")
-    groups = asked["competency"].unique().sort().to_list()
+    prompts, sample = _asked(given, evidence.prompts, options.prompts)
+    placed = given.join(prompts, on="prompt_id")
+    groups = prompts["competency"].unique().sort().to_list()
     answers = [placed.filter(pl.col("model") == name) for name in pairs.names]
     counted = ngrams.usage(
         [(rows["text"], rows["cell"].to_numpy()) for rows in answers],
         max(1, len(groups)) * CELLS,
         options.runs,
     )
-    answered = np.zeros((len(pairs.names), asked.height), dtype=bool)
+    answered = np.zeros((len(pairs.names), prompts.height), dtype=bool)
     for model, mine in enumerate(answers):
         answered[model, mine["prompt"].to_numpy()] = True
-    found = [_rows(pairs, None, counted, answered, sample, evidence.seed, options)]
+    tables_ = [_rows(pairs, None, counted, answered, sample, evidence.seed, options)]
     for number, competency in enumerate(groups):
         if competency:
             cells = slice(number * CELLS, (number + 1) * CELLS)
-            of_it = answered[:, (asked["competency"] == competency).to_numpy()]
+            of_it = answered[:, (prompts["competency"] == competency).to_numpy()]
             part = counted.only(cells)
-            found.append(_rows(pairs, competency, part, of_it, sample, evidence.seed, options))
-    return gather(found)
+            tables_.append(_rows(pairs, competency, part, of_it, sample, evidence.seed, options))
+    return gather(tables_)
 
 
 def _rows(
@@ -106,8 +106,8 @@ def _rows(
             low, high = _interval(pairs, counted, wrote, scale, seed, competency, options.bootstrap)
     value = raw[pairs.first, pairs.second]
     count = (answered[pairs.first] & answered[pairs.second]).sum(axis=1)
-    asked = answered.shape[1]
-    notes = [f"shared: {n} of {asked} prompts" if n < asked else None for n in count.tolist()]
+    prompt_count = answered.shape[1]
+    notes = [f"shared: {n} of {prompt_count} prompts" if n < prompt_count else None for n in count.tolist()]
     return rows(
         pairs,
         competency,
@@ -146,13 +146,13 @@ def _scale(counted: ngrams.Usage, wrote: Ints, options: StyleOptions) -> _Scale:
     shares = counted.counts[wrote].sum(axis=1) / counted.totals[wrote].sum(axis=1)[:, None]
     between, models = shares.var(axis=0, ddof=1), len(wrote)
     square = between + options.single * counted.spread + TINY
-    told = between / square
+    share = between / square
     # What so many single answers would tell by accident, of models that write alike.
     accident = counted.spread * float((1.0 / counted.answers[wrote].sum(axis=1)).mean())
     chance = accident / (accident + options.single * counted.spread + TINY)
-    real = float((told**2).sum() - (chance**2).sum() * (1.0 + 2.0 / (models - 1)))
+    real = float((share**2).sum() - (chance**2).sum() * (1.0 + 2.0 / (models - 1)))
     alike = options.alike / max(real, TINY)
-    return _Scale(np.sqrt(square), float(told.sum()) * (1.0 / models + alike) + TINY)
+    return _Scale(np.sqrt(square), float(share.sum()) * (1.0 / models + alike) + TINY)
 
 
 def _cosines(counts: NDArray[np.floating], totals: Floats, scale: _Scale) -> Floats:
@@ -200,13 +200,13 @@ def _interval(
     place[wrote] = np.arange(len(wrote))
     one, other = place[pairs.first], place[pairs.second]
     known = (one >= 0) & (other >= 0)
-    found = np.full((rounds, len(pairs)), np.nan, dtype=np.float32)
+    resampled = np.full((rounds, len(pairs)), np.nan, dtype=np.float32)
     for number, weights in enumerate(drawn):
         square = _cosines(np.tensordot(counts, weights, (1, 0)), totals @ weights, scale)
-        found[number, known] = square[one[known], other[known]]
+        resampled[number, known] = square[one[known], other[known]]
     measured = _cosines(counts.sum(axis=1), totals.sum(axis=1), scale)
-    found[:, known] += measured[one[known], other[known]] - np.median(found[:, known], axis=0)
-    return percentiles(np.clip(found, 0.0, 1.0))
+    resampled[:, known] += measured[one[known], other[known]] - np.median(resampled[:, known], axis=0)
+    return percentiles(np.clip(resampled, 0.0, 1.0))
 
 
 def _asked(given: pl.DataFrame, prompts: pl.DataFrame | None, most: int) -> tuple[pl.DataFrame, str | None]:
@@ -216,17 +216,17 @@ def _asked(given: pl.DataFrame, prompts: pl.DataFrame | None, most: int) -> tupl
     if len(ids) > most:
         sample = f"sample: {most} of {len(ids)} prompts"
         ids = ids.gather(np.linspace(0, len(ids) - 1, most).astype(np.int64))
-    asked = pl.DataFrame({"prompt_id": ids, "prompt": np.arange(len(ids))})
+    counted = pl.DataFrame({"prompt_id": ids, "prompt": np.arange(len(ids))})
     if prompts is None:
-        asked = asked.with_columns(competency=pl.lit(""))
+        counted = counted.with_columns(competency=pl.lit(""))
     else:
         known = prompts.select("prompt_id", "competency")
-        asked = asked.join(known, on="prompt_id", how="left", maintain_order="left").with_columns(
+        counted = counted.join(known, on="prompt_id", how="left", maintain_order="left").with_columns(
             pl.col("competency").fill_null("")
         )
     group = pl.col("competency").rank("dense").cast(pl.Int64) - 1
     within = pl.int_range(pl.len()).over("competency") % CELLS
-    return asked.with_columns(cell=group * CELLS + within), sample
+    return counted.with_columns(cell=group * CELLS + within), sample
 
 
 @hookimpl

@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +26,14 @@ from pydantic import Field
 
 from karma_plugins.contracts import Model, Options, Profile, Profiler, hookimpl
 from karma_plugins.errors import ModelError, ParamsError, RequestError, did_you_mean
-from karma_plugins.models import Endpoint, Weights
+from karma_plugins.models import Endpoint, Weights, fingerprint
 from karma_plugins.requesting.spending import Limits
-from karma_plugins.runtime.progress import progress
-from karma_plugins.schemas import ITEMS, SCORES
+from karma_plugins.schemas import ITEMS, MAIN_METRICS, SCORES
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from lm_eval.api.task import Task
     from lm_eval.tasks import TaskManager
-
-#: A task's metric is the first of these that it has, else the first in its own list.
-MAIN_METRICS = ("acc_norm", "acc", "exact_match", "prompt_level_strict_acc", "pass@1", "em", "f1")
 
 
 class LmEvalOptions(Options):
@@ -96,15 +93,13 @@ def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: LmEvalOpt
     with _quiet(), _seeded(options.seed):
         loaded = _load_tasks(tasks, options)
         lm, chat = _language_model(model.name, model.source, options)
-        with progress(f"profile {model.name}", len(loaded)) as advance:
-            for (competency, name), task in loaded.items():
-                result = _evaluate(lm, task, name, model.source, chat, options)
-                metric, rule = _metric(result, name, options)
-                rows = _items(result["samples"][name], task, metric, rule)
-                place = {"model": model.name, "competency": competency, "task": name}
-                items += [place | row for row in rows]
-                scores.append(place | _score(result["results"][name][f"{metric},{rule}"], metric, rows, name))
-                advance(1)
+        for (competency, name), task in loaded.items():
+            result = _evaluate(lm, task, name, model.source, chat, options)
+            metric, rule = _metric(result, name, options)
+            rows = _items(result["samples"][name], task, metric, rule)
+            place = {"model": model.name, "competency": competency, "task": name}
+            items += [place | row for row in rows]
+            scores.append(place | _score(result["results"][name][f"{metric},{rule}"], metric, rows, name))
     return Profile(
         pl.DataFrame(scores, schema=SCORES.columns).sort(SCORES.key),
         pl.DataFrame(items, schema=ITEMS.columns).sort(ITEMS.key),
@@ -126,12 +121,24 @@ def _task_manager(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) ->
     named = [name for names in tasks.values() for name in names]
     manager = TaskManager(include_path=options.include_path, include_defaults=False)
     if options.own_tasks and any(name not in manager.task_index for name in named):
-        manager = TaskManager(include_path=options.include_path)
+        folder = options.include_path
+        manager = _with_own_tasks(folder, "" if folder is None else fingerprint(Path(folder)))
     for name in named:
         if name not in manager.task_index:
             hint = did_you_mean(name, manager.all_tasks)
             raise ParamsError(f"params.yaml, profile.tasks: lm-eval has no task '{name}'.{hint}")
     return manager
+
+
+@lru_cache(maxsize=1)
+def _with_own_tasks(folder: str | None, content: str) -> TaskManager:
+    """lm-eval's own tasks and those of a folder; reading thousands of YAMLs for each task would take longer
+    than the task.
+    """
+    from lm_eval.tasks import TaskManager
+
+    del content  # tells apart what the folder held
+    return TaskManager(include_path=folder)
 
 
 def _load_tasks(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) -> dict[tuple[str, str], Task]:

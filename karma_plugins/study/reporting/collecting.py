@@ -17,9 +17,8 @@ from typing import Any
 import polars as pl
 
 from karma_plugins import lineage, tables
-from karma_plugins.errors import KarmaError, installed, require
+from karma_plugins.errors import KarmaError, ParamsError, installed, require
 from karma_plugins.lineage.git import git
-from karma_plugins.params import yaml
 from karma_plugins.schemas import (
     BIAS,
     COMPARISONS,
@@ -76,14 +75,7 @@ class Run:
     @cached_property
     def outs(self) -> list[Out]:
         """What stages made, as dvc.lock says, in its order; none where there is no dvc.lock."""
-        text = self._text("dvc.lock")
-        try:
-            locked = yaml.parse(text) if text else {}
-        except yaml.YamlError as error:
-            raise ReportError(
-                f"dvc.lock: not readable as YAML ({error}). Merge or check it out again."
-            ) from error
-        stages = locked.get("stages") if isinstance(locked, Mapping) else None
+        stages = lineage.read_document(self._text("dvc.lock") or "", "dvc.lock").get("stages")
         return [
             Out(name, str(out["path"]), str(out.get("md5") or ""), out.get("size"))
             for name, stage in (stages or {}).items()
@@ -94,11 +86,10 @@ class Run:
     def params(self) -> dict[str, Any]:
         """The sections of params.yaml; empty where there is none that can be read."""
         try:
-            values = yaml.parse(self._text("params.yaml") or "")
-        except yaml.YamlError as error:
-            self.lacks.append(f"params.yaml: not readable ({error})")
+            return lineage.read_document(self._text("params.yaml") or "", "params.yaml")
+        except ParamsError as error:
+            self.lacks.append(str(error))
             return {}
-        return dict(values) if isinstance(values, Mapping) else {}
 
     @cached_property
     def commit(self) -> lineage.Commit | None:

@@ -153,9 +153,9 @@ class _Learner:
 
     def improve(self) -> None:
         """Sample answers, then take some optimiser steps on them."""
-        batches, told = self._experience()
+        batches, figures = self._experience()
         for _ in range(min(self.options.updates, self.job.steps - self.step)):
-            metrics = told | self._update(batches)
+            metrics = figures | self._update(batches)
             self.step += 1
             if self.step % LOG_STEPS == 0 or self.step == self.job.steps:
                 self._report(metrics)
@@ -180,7 +180,9 @@ class _Learner:
         rewards = self.reward(prompts, drawn.answers())
         parts = [slice(start, start + self.rows) for start in range(0, len(numbers), self.rows)]
         assessed = [self._assessed(drawn.rows(part.start, part.stop), rewards[part]) for part in parts]
-        metrics = {name: sum(told[name] for _, told in assessed) / len(parts) for name in assessed[0][1]}
+        metrics = {
+            name: sum(figures[name] for _, figures in assessed) / len(parts) for name in assessed[0][1]
+        }
         return [batch for batch, _ in assessed], metrics
 
     def _numbers(self) -> list[int]:

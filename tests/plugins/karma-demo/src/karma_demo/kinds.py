@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 
 from karma_plugins import (
-    Completion,
     Generator,
     KarmaError,
     Model,
@@ -18,6 +17,7 @@ from karma_plugins import (
     PairingContext,
     Profile,
     Profiler,
+    Reply,
     Request,
     TrainingJob,
     hookimpl,
@@ -25,9 +25,9 @@ from karma_plugins import (
 )
 
 
-def echo(model: Model, requests: Sequence[Request], options: Options) -> list[Completion]:
+def echo(model: Model, requests: Sequence[Request], options: Options) -> list[Reply]:
     """Every prompt's last message, said again."""
-    return [Completion(request.messages[-1]["content"], "stop") for request in requests]
+    return [Reply(request.messages[-1]["content"], "stop") for request in requests]
 
 
 def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: Options) -> Profile:

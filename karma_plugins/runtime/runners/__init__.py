@@ -1,0 +1,1 @@
+"""Built-in runners, one plugin a file."""
