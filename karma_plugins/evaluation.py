@@ -230,7 +230,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _benchmark_row(competency: str, block: Mapping[str, Any]) -> tuple[str, ...]:
+def _benchmark_row(competency: str, block: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     """A line of the table: what became of a benchmark's score, and a word where it fell."""
     change = block["difference"]
     interval = "" if change["low"] is None else f" [{change['low']:+.3f}, {change['high']:+.3f}]"
