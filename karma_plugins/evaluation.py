@@ -73,33 +73,35 @@ def evaluate(
 
     Raises EmptyResultError where no prompt is held out, or none could be judged for both models.
     """
-    asked = heldout(prompts, settings)
+    questions = heldout(prompts, settings)
     answers = pl.concat(
         [
-            _answers(model, label, asked, generator, settings, shards, report)
+            _answers(model, label, questions, generator, settings, shards, report)
             for label, model in ((BASE, base), (ALIGNED, aligned))
         ]
     )
     judged = deciding.judge(
-        asked, answers, None, jury, JurySection(weights=settings.weights), shards=shards, report=report
+        questions, answers, None, jury, JurySection(weights=settings.weights), shards=shards, report=report
     )
-    found = outcomes(asked, answers, judged.rewards)
-    if found.is_empty():
+    compared = outcomes(questions, answers, judged.rewards)
+    if compared.is_empty():
         raise EmptyResultError(
-            f"evaluate: none of {asked.height} held-out prompts has judged answers of both models. "
+            f"evaluate: none of {questions.height} held-out prompts has judged answers of both models. "
             "Look at evaluate.judges."
         )
     profiles = {
         label: profiling.profile(replace(model, name=label), profiler, tasks, shards=shards)
         for label, model in ((BASE, base), (ALIGNED, aligned))
     }
-    metrics = compare(found, settings) | {
-        "prompts": _counts(asked, answers, judged.rewards, found),
+    metrics = compare(compared, settings) | {
+        "prompts": _counts(questions, answers, judged.rewards, compared),
         "profile": {label: _means(profile.scores) for label, profile in profiles.items()},
         "benchmarks": comparing.compared(profiles[BASE], profiles[ALIGNED]),
         "form": forms.report(_texts(answers, BASE), _texts(answers, ALIGNED), settings.forms),
     }
-    return Evaluation(metrics, points(metrics), found, side_by_side(asked, answers, judged.rewards, found))
+    return Evaluation(
+        metrics, points(metrics), compared, side_by_side(questions, answers, judged.rewards, compared)
+    )
 
 
 def outcomes(prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFrame) -> pl.DataFrame:
@@ -120,14 +122,14 @@ def outcomes(prompts: pl.DataFrame, responses: pl.DataFrame, rewards: pl.DataFra
             counts=(pl.col("judges") == pl.col("judges_aligned")).fill_null(value=False),
         )
     )
-    found = pairs.group_by("prompt_id", maintain_order=True).agg(
+    compared = pairs.group_by("prompt_id", maintain_order=True).agg(
         pl.col("reward").mean().alias("base"),
         pl.col("reward_aligned").mean().alias("aligned"),
         pl.col("win").mean(),
         pl.col("counts").all(),
     )
     return (
-        found.filter("counts")
+        compared.filter("counts")
         .join(prompts.select("prompt_id", "competency"), on="prompt_id", how="inner")
         .with_columns(difference=pl.col("aligned") - pl.col("base"))
         .select("prompt_id", "competency", "base", "aligned", "difference", "win")
@@ -155,13 +157,15 @@ def side_by_side(
     )
 
 
-def compare(found: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
+def compare(compared: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     """The measures over all prompts and, under `competency`, over those of each: mean and 95% interval."""
     return {
-        **_measures(found, settings),
+        **_measures(compared, settings),
         "competency": {
             str(competency): {"prompts": rows.height} | _measures(rows, settings)
-            for (competency,), rows in sorted(found.group_by("competency"), key=lambda group: str(group[0]))
+            for (competency,), rows in sorted(
+                compared.group_by("competency"), key=lambda group: str(group[0])
+            )
         },
     }
 
@@ -186,13 +190,13 @@ def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
 
 def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The metrics with dotted keys, as MLflow takes them; what is null or no number is left out."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            numbers |= flat(value, f"{prefix}{key}.")
         elif value is not None and not isinstance(value, str):
-            found[f"{prefix}{key}"] = value
-    return found
+            numbers[f"{prefix}{key}"] = value
+    return numbers
 
 
 def table(metrics: Mapping[str, Any]) -> str:
@@ -277,12 +281,12 @@ def picture(metrics: Mapping[str, Any]) -> Figure:
 
 def heldout(prompts: pl.DataFrame, settings: EvaluateSection) -> pl.DataFrame:
     """The prompts that both models are asked; EmptyResultError where none is held out."""
-    found = prompts.filter(pl.col("split") == "heldout").sort("prompt_id")
-    if found.is_empty():
+    held_out = prompts.filter(pl.col("split") == "heldout").sort("prompt_id")
+    if held_out.is_empty():
         raise EmptyResultError("evaluate: no prompt is held out. Set prompts.heldout, or name a split.")
     if settings.limit is None:
-        return found
-    return found.filter(pl.int_range(pl.len()).over("competency") < settings.limit)
+        return held_out
+    return held_out.filter(pl.int_range(pl.len()).over("competency") < settings.limit)
 
 
 def _answers(
@@ -331,19 +335,19 @@ def _means(scores: pl.DataFrame) -> dict[str, float | None]:
 def _measures(rows: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]:
     values = rows.select(MEASURES.values()).to_numpy().astype(np.float64)
     mean, low, high = statistics.bootstrap(values, rounds=settings.bootstrap, seed=settings.seed)
-    found: dict[str, Any] = {"accuracy": {}}
+    measures: dict[str, Any] = {"accuracy": {}}
     for i, measure in enumerate(MEASURES):
         outer, _, inner = measure.partition(".")
         block = {"mean": float(mean[i]), "low": float(low[i]), "high": float(high[i])}
         if inner:
-            found[outer][inner] = block
+            measures[outer][inner] = block
         else:
-            found[outer] = block
-    return found
+            measures[outer] = block
+    return measures
 
 
 def _counts(
-    asked: pl.DataFrame, answers: pl.DataFrame, rewards: pl.DataFrame, found: pl.DataFrame
+    questions: pl.DataFrame, answers: pl.DataFrame, rewards: pl.DataFrame, compared: pl.DataFrame
 ) -> dict[str, Any]:
     missing = answers.filter(pl.col("text").is_null())
     unrewarded = answers.join(rewards, on="response_id", how="anti")
@@ -352,9 +356,9 @@ def _counts(
         return {label: rows.filter(pl.col("model") == label).height for label in (BASE, ALIGNED)}
 
     return {
-        "asked": asked.height,
-        "counted": found.height,
-        "left_out": asked.height - found.height,
+        "asked": questions.height,
+        "counted": compared.height,
+        "left_out": questions.height - compared.height,
         "unanswered": by_model(missing),
         "unrewarded": by_model(unrewarded),
     }
@@ -365,7 +369,7 @@ def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _of(block: Mapping[str, Any], measure: str) -> tuple[float, float, float]:
-    found: Any = block
+    value: Any = block
     for part in measure.split("."):
-        found = found[part]
-    return found["mean"], found["low"], found["high"]
+        value = value[part]
+    return value["mean"], value["low"], value["high"]

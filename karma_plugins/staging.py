@@ -66,15 +66,15 @@ def running(
     lock.verify(stage, used)
     if used:
         manager.load().warn_about_broken()
-    told: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
+    run_params: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
     if STAGES[stage].shared:
         section, runner = _runner()
-        told["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
-        told["runner"]["allow_different"] = list(section.allow_different)
-    told |= {f"plugin.{bound.name}": bound.version for bound in used}
+        run_params["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
+        run_params["runner"]["allow_different"] = list(section.allow_different)
+    run_params |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
-        told["models"] = {item: entry.model_dump(mode="json")}
-    with tracking.stage(stage, item=item, params=told, inputs=inputs, outs=outs, settings=OURS) as run:
+        run_params["models"] = {item: entry.model_dump(mode="json")}
+    with tracking.stage(stage, item=item, params=run_params, inputs=inputs, outs=outs, settings=OURS) as run:
         yield run
 
 

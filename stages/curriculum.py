@@ -45,7 +45,7 @@ def main(
     with running("curriculum", settings, [pairing], inputs=inputs, outs=outs) as run:
         judges = tables.read(jury / "judges.parquet", schemas.JUDGES)
         scoring = curriculum.scoring_judges(settings, judges)
-        made = curriculum.build(
+        built = curriculum.build(
             tables.read(prompts, schemas.PROMPTS),
             tables.scan_all(files, schemas.RESPONSES),
             tables.scan(jury / "rewards.parquet", schemas.REWARDS),
@@ -57,15 +57,15 @@ def main(
         )
         bias = tables.read(jury / "bias.parquet", schemas.BIAS)
         hashed = [prompts, *files, jury / "rewards.parquet", kinship]
-        dataset.write(made, out, settings, dataset.provenance(judges, bias, hashes(hashed)))
-        tables.write_json(made.report, metrics)
-        tables.write_csv(curriculum.points(made.pairs), plot)
-        run.metrics(made.report)
-        if stands := made.report.get("target"):
+        dataset.write(built, out, settings, dataset.provenance(judges, bias, hashes(hashed)))
+        tables.write_json(built.report, metrics)
+        tables.write_csv(curriculum.points(built.pairs), plot)
+        run.metrics(built.report)
+        if stands := built.report.get("target"):
             console.say(curriculum.target.sentence(stands))
-        if said := curriculum.target.warning(stands):
-            warnings.warn(said, stacklevel=1)
-        run.figure("difficulty", pictures.difficulty, made.pairs)
+        if warning := curriculum.target.warning(stands):
+            warnings.warn(warning, stacklevel=1)
+        run.figure("difficulty", pictures.difficulty, built.pairs)
 
 
 if __name__ == "__main__":

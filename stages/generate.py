@@ -20,9 +20,9 @@ def main(model: str, prompts: Path, out: Path) -> None:
     candidate, table = models.load(model, entry.path), out / f"{model}.parquet"
     inputs, outs = [prompts, candidate.path], [table]
     with running("generate", settings, [generator], item=model, entry=entry, inputs=inputs, outs=outs) as run:
-        asked = tables.read(prompts, schemas.PROMPTS)
+        chosen = tables.read(prompts, schemas.PROMPTS)
         responses = generation.generate(
-            asked, candidate, generator, settings, shards=kept("generate", [generator]), report=run.progress
+            chosen, candidate, generator, settings, shards=kept("generate", [generator]), report=run.progress
         )
         tables.write(responses, table, schemas.RESPONSES)
         run.metrics(generation.summary(responses))

@@ -31,12 +31,12 @@ def main(
     answers = responses and tables.read_all(
         [responses / f"{m.name}.parquet" for m in pool], schemas.RESPONSES
     )
-    asked = prompts and tables.read(prompts, schemas.PROMPTS)
+    questions = prompts and tables.read(prompts, schemas.PROMPTS)
     inputs, outs = [p for p in (profile, responses, prompts) if p], [out, families, metrics, plot]
     with running("kinship", settings, used, inputs=inputs, outs=outs) as run:
         table = kinship.kinship(
             pool, scores, items, used, primary=settings.metric,
-            responses=answers, prompts=asked, seed=settings.seed,
+            responses=answers, prompts=questions, seed=settings.seed,
         )  # fmt: skip
         tables.write(table, out, schemas.KINSHIP)
         kin = kinship.families(table, settings.seed)

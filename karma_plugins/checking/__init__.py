@@ -41,20 +41,20 @@ def check(registry: Registry) -> Findings:
     pipeline = findings.attempt(read_stages)
     if document is None or pipeline is None:
         return findings
-    made = set(_outs(pipeline))
+    outs = set(_outs(pipeline))
     findings.warnings += [broken.message for broken in registry.broken]
     _sections(document, pipeline, findings)
-    asked = _prompts(document, pipeline, made, findings)
-    pool, generators = _models(document, registry, asked, made, findings)
-    weights.look(pool, asked, findings)
-    used = _plugins(document, registry, made, findings)
+    prompt_table = _prompts(document, pipeline, outs, findings)
+    pool, generators = _models(document, registry, prompt_table, outs, findings)
+    weights.look(pool, prompt_table, findings)
+    used = _plugins(document, registry, outs, findings)
     if generators:
         used["generate"] = generators
-    _competencies(document, asked, findings)
-    _training(document, made, findings)
+    _competencies(document, prompt_table, findings)
+    _training(document, outs, findings)
     _chosen(findings)
     _interpolated(document, pipeline, findings)
-    _unwatched(document, pipeline, used.get("judge", ()), made, findings)
+    _unwatched(document, pipeline, used.get("judge", ()), outs, findings)
     for one in (one for bound in used.values() for one in bound):
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
@@ -64,7 +64,7 @@ def check(registry: Registry) -> Findings:
     reachable.tracking(findings)
     reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
-    costs.forecast(document, pool, used, asked, made, registry, findings)
+    costs.forecast(document, pool, used, prompt_table, outs, registry, findings)
     return findings
 
 
@@ -125,11 +125,11 @@ def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], find
         for depth, key in enumerate(keys):
             if not isinstance(value, Mapping) or key not in value:
                 place, lacking = f"params.yaml, {'.'.join(keys[:depth])}:", ".".join(keys[depth:])
-                said = f"key '{lacking}' is missing"
+                problem = f"key '{lacking}' is missing"
                 # An absent section, or a key that has no default in any case, was named before.
-                if depth and not any(e.startswith(place) and said in e for e in findings.errors):
+                if depth and not any(e.startswith(place) and problem in e for e in findings.errors):
                     findings.errors.append(
-                        f"{place} {said}, and dvc.yaml names it. Write it down even where it has a default."
+                        f"{place} {problem}, and dvc.yaml names it. Write it down, default or not."
                     )
                 break
             value = value[key]
@@ -153,13 +153,13 @@ def _unwatched(
     document: Mapping[str, Any],
     pipeline: Mapping[str, Any],
     judges: Iterable[Bound[Any]],
-    made: set[Path],
+    outs: set[Path],
     findings: Findings,
 ) -> None:
     """What judges read although DVC does not know of it."""
     section = _checked(params.JudgeSection, document.get("judge"), "params.yaml, judge", Findings())
     for judge in judges:
-        if section is None or _awaited(judge, made):
+        if section is None or _awaited(judge, outs):
             continue
         entry = section.judges[judge.name]
         paths = findings.attempt(selection.read_by, judge, entry, Path("data/kinship.parquet")) or ()
@@ -184,10 +184,10 @@ def _checked(model: type[M], value: Any, where: str, findings: Findings) -> M | 
 
 
 def _prompts(
-    document: Mapping[str, Any], pipeline: Mapping[str, Any], made: set[Path], findings: Findings
+    document: Mapping[str, Any], pipeline: Mapping[str, Any], outs: set[Path], findings: Findings
 ) -> pl.DataFrame | None:
     section = _section("prompts", params.PromptsSection, document, findings)
-    if section is None or (section.path and is_made(section.path, made)):
+    if section is None or (section.path and is_made(section.path, outs)):
         return None
     table: pl.DataFrame | None = findings.attempt(prompts.read, section)
     if table is not None and section.seen is not None:
@@ -210,8 +210,8 @@ def _prompts(
 def _models(
     document: Mapping[str, Any],
     registry: Registry,
-    asked: pl.DataFrame | None,
-    made: set[Path],
+    prompt_table: pl.DataFrame | None,
+    outs: set[Path],
     findings: Findings,
 ) -> tuple[dict[str, Model | None], list[Bound[Generator]]]:
     """Each candidate as it lies at its path (None where a stage is yet to make it or it can't be read), and
@@ -233,12 +233,17 @@ def _models(
         generator = findings.attempt(
             selection.generator, entry.generator, entry.sampling, registry, where=f"models.{name}"
         )
-        model = None if is_made(entry.path, made) else _model(str(name), entry.path, findings)
+        model = None if is_made(entry.path, outs) else _model(str(name), entry.path, findings)
         pool[str(name)] = model
         if generator is not None:
             bound.append(generator)
-        if generator is not None and generator.plugin.recall and model is not None and asked is not None:
-            findings.attempt(generator.plugin.recall, model, asked, generator.options)
+        if (
+            generator is not None
+            and generator.plugin.recall
+            and model is not None
+            and prompt_table is not None
+        ):
+            findings.attempt(generator.plugin.recall, model, prompt_table, generator.options)
     return pool, bound
 
 
@@ -252,7 +257,7 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
 
 
 def _plugins(
-    document: Mapping[str, Any], registry: Registry, made: set[Path], findings: Findings
+    document: Mapping[str, Any], registry: Registry, outs: set[Path], findings: Findings
 ) -> dict[str, list[Bound[Any]]]:
     """What each section names, as far as it can be used; what asks the models is looked at with them."""
     _section("tracking", params.TrackingSection, document, findings)
@@ -270,7 +275,7 @@ def _plugins(
             continue  # what asks the models is looked at with them
         bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
         used[stage.name] = [one for one in bound if one is not None]
-        _asked_models(used[stage.name], made, findings)
+        _asked_models(used[stage.name], outs, findings)
     for where, name in (("jury", "judge"), ("evaluate", "evaluate")):
         jury = sections.get(where)
         if where == "evaluate" and jury is not None:
@@ -281,7 +286,7 @@ def _plugins(
         findings.attempt(params.check_judge_name, name)
     for profiler in used.get("profile", ()):
         tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
-        if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, made):
+        if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, outs):
             findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
 
@@ -295,11 +300,11 @@ def _runner(document: Mapping[str, Any], registry: Registry, findings: Findings)
             findings.attempt(runner.check_installed)
 
 
-def _asked_models(used: Iterable[Bound[Any]], made: set[Path], findings: Findings) -> None:
+def _asked_models(used: Iterable[Bound[Any]], outs: set[Path], findings: Findings) -> None:
     """The models that judges ask."""
     for judge in used:
         reads = judge.plugin.reads
-        if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, made):
+        if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, outs):
             for path in findings.attempt(reads, judge.options) or ():
                 if path.suffix in (".yaml", ".yml"):
                     _model(judge.name, str(path), findings)
@@ -325,7 +330,7 @@ def _jury(
             )
 
 
-def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findings: Findings) -> None:
+def _competencies(document: Mapping[str, Any], prompt_table: pl.DataFrame | None, findings: Findings) -> None:
     section = document.get("profile")
     tasks = section.get("tasks") if isinstance(section, Mapping) else None
     if not isinstance(tasks, Mapping) or not tasks:
@@ -335,18 +340,18 @@ def _competencies(document: Mapping[str, Any], asked: pl.DataFrame | None, findi
             findings.errors.append(
                 f"params.yaml, profile.tasks.{competency}: names no task. Name one or remove it."
             )
-    if asked is not None:
-        for competency in sorted(set(asked["competency"]) - set(tasks)):
+    if prompt_table is not None:
+        for competency in sorted(set(prompt_table["competency"]) - set(tasks)):
             findings.warnings.append(
                 f"params.yaml, profile.tasks: no task measures '{competency}', a competency of the prompts; "
                 "kinship in it is unknown. Add a task, or map it in prompts.competencies."
             )
 
 
-def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) -> None:
+def _training(document: Mapping[str, Any], outs: set[Path], findings: Findings) -> None:
     train, curriculum = document.get("train"), document.get("curriculum")
     base = train.get("base") if isinstance(train, Mapping) else None
-    if isinstance(base, str) and not is_made(base, made):
+    if isinstance(base, str) and not is_made(base, outs):
         model = findings.attempt(models.load, "base", base, where="train.base")
         if model is not None and isinstance(model.source, models.Weights):
             findings.attempt(reachable.hub, model.source, base)
@@ -365,11 +370,11 @@ def _training(document: Mapping[str, Any], made: set[Path], findings: Findings) 
 def _chosen(findings: Findings) -> None:
     """Whether the pairs that are there were mostly chosen from models unlike the one to be trained."""
     try:
-        told = json.loads(CURRICULUM.read_text(encoding="utf-8")).get("target")
+        standing_figures = json.loads(CURRICULUM.read_text(encoding="utf-8")).get("target")
     except (OSError, ValueError, AttributeError):
         return
-    if isinstance(told, Mapping) and (said := standing.warning(told)) is not None:
-        findings.warnings.append(said.removeprefix("karma: "))
+    if isinstance(standing_figures, Mapping) and (warning := standing.warning(standing_figures)) is not None:
+        findings.warnings.append(warning.removeprefix("karma: "))
 
 
 def _disk(findings: Findings) -> None:
@@ -385,8 +390,8 @@ def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(out if isinstance(out, str) else next(iter(out)))
 
 
-def _awaited(bound: Bound[Any], made: set[Path]) -> bool:
+def _awaited(bound: Bound[Any], outs: set[Path]) -> bool:
     """Whether an option names something that a stage is yet to make."""
     return any(
-        isinstance(value, str) and is_made(value, made) for value in bound.options.model_dump().values()
+        isinstance(value, str) and is_made(value, outs) for value in bound.options.model_dump().values()
     )

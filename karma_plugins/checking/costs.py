@@ -23,21 +23,21 @@ def forecast(
     document: Mapping[str, Any],
     pool: Mapping[str, Model | None],
     used: Mapping[str, Sequence[Bound[Any]]],
-    asked: pl.DataFrame | None,
-    made: set[Path],
+    prompts: pl.DataFrame | None,
+    outs: set[Path],
     registry: Registry,
     findings: Findings,
 ) -> None:
     """Note what the stages will do at most, and errors where that breaks a cap."""
     section = document.get("generate")
     samples = section.get("samples", 1) if isinstance(section, Mapping) else 1
-    if asked is None or not isinstance(samples, int) or not pool:
+    if prompts is None or not isinstance(samples, int) or not pool:
         return
-    train = asked.filter(pl.col("split") == "train")
+    train = prompts.filter(pl.col("split") == "train")
     each = train.height * samples
-    told = f"{train.height} training prompts x {samples} samples x {len(pool)} models"
-    findings.forecast.append(f"{each * len(pool)} answers: {told}")
-    longest = _candidates(document, pool, asked, registry, findings)
+    work = f"{train.height} training prompts x {samples} samples x {len(pool)} models"
+    findings.forecast.append(f"{each * len(pool)} answers: {work}")
+    longest = _candidates(document, pool, prompts, registry, findings)
     answers = samples * len(pool)
     judges = used.get("judge", ())
     section = findings.attempt(params.load, "judge", params.JudgeSection) if judges else None
@@ -50,20 +50,20 @@ def forecast(
             entry = entries[judge.name]
             most = kin_pairs(train["competency"], list(pool), samples, kinship, entry)
             orders = "both orders" if entry.both_orders else "one order"
-            told = f", of kin by {KINSHIP} as it is" if kinship is not None and entry.kin_radius < 1 else ""
+            work = f", of kin by {KINSHIP} as it is" if kinship is not None and entry.kin_radius < 1 else ""
             findings.forecast.append(
-                f"judge {judge.name}: at most {most} comparisons, pairs in {orders}{told}"
+                f"judge {judge.name}: at most {most} comparisons, pairs in {orders}{work}"
             )
-    _judges("judge", judges, entries, train, longest, made, findings)
+    _judges("judge", judges, entries, train, longest, outs, findings)
     pairs = train.height * answers * (answers - 1) // 2
     findings.forecast.append(f"pairs: at most {pairs} candidates for the curriculum")
-    _evaluation(used.get("evaluate", ()), asked, made, findings)
+    _evaluation(used.get("evaluate", ()), prompts, outs, findings)
 
 
 def _candidates(
     document: Mapping[str, Any],
     pool: Mapping[str, Model | None],
-    asked: pl.DataFrame,
+    prompts: pl.DataFrame,
     registry: Registry,
     findings: Findings,
 ) -> list[int]:
@@ -79,27 +79,27 @@ def _candidates(
         if bound is None:
             continue
         longest += [getattr(bound.options, "max_new_tokens", None) or 0] * settings.samples
-        train = asked.filter(pl.col("split") == "train")
-        found = (
+        train = prompts.filter(pl.col("split") == "train")
+        expected = (
             None if model is None else findings.attempt(forecasts.candidate, model, train, bound, settings)
         )
-        if found is None:
+        if expected is None:
             continue
-        findings.forecast.append(f"{name}: {forecasts.in_words(found)}")
-        if found.excess is not None:
-            findings.errors.append(f"params.yaml, models.{name}.sampling.limits: {found.excess}")
+        findings.forecast.append(f"{name}: {forecasts.in_words(expected)}")
+        if expected.excess is not None:
+            findings.errors.append(f"params.yaml, models.{name}.sampling.limits: {expected.excess}")
     return longest
 
 
-def _evaluation(used: Sequence[Bound[Any]], asked: pl.DataFrame, made: set[Path], findings: Findings) -> None:
+def _evaluation(used: Sequence[Bound[Any]], rows: pl.DataFrame, outs: set[Path], findings: Findings) -> None:
     """Forecast the judges of the aligned model and its base, on the held-out prompts."""
     settings = findings.attempt(params.load, "evaluate", params.EvaluateSection) if used else None
-    if settings is None or not (asked["split"] == "heldout").any():  # both are said elsewhere
+    if settings is None or not (rows["split"] == "heldout").any():  # both are said elsewhere
         return
-    prompts = evaluation.heldout(asked, settings)
+    prompts = evaluation.heldout(rows, settings)
     longest = max((getattr(bound.options, "max_new_tokens", None) or 0 for bound in used), default=0)
     judges = [bound for bound in used if isinstance(bound.plugin, Judge)]
-    _judges("evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), made, findings)
+    _judges("evaluate", judges, settings.judges, prompts, [longest] * (2 * settings.samples), outs, findings)
 
 
 def _judges(
@@ -108,13 +108,13 @@ def _judges(
     entries: Mapping[str, params.JudgeEntry],
     prompts: pl.DataFrame,
     longest: list[int],
-    made: set[Path],
+    outs: set[Path],
     findings: Findings,
 ) -> None:
     """Forecast a stage's LLM judges behind endpoints; fewer and shorter answers than are feared may come."""
     label = "judge" if stage == "judge" else f"{stage}, judge"
     for bound in judges:
-        if is_made(getattr(bound.options, "model", ""), made) or bound.name not in entries:
+        if is_made(getattr(bound.options, "model", ""), outs) or bound.name not in entries:
             continue
         each = findings.attempt(forecasts.judge, bound, entries[bound.name], prompts, longest)
         for expected in each or ():

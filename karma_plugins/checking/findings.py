@@ -28,18 +28,18 @@ class Findings:
         try:
             return call(*args, **kwargs)
         except KarmaError as error:
-            told = error
+            reason = error
         except ImportError as error:
             absent = not_installed(error)
             if absent is None:
                 raise
-            told = absent
-        if str(told) not in self.errors:
-            self.errors.append(str(told))
+            reason = absent
+        if str(reason) not in self.errors:
+            self.errors.append(str(reason))
         return None
 
 
-def is_made(path: str, made: set[Path]) -> bool:
+def is_made(path: str, outs: set[Path]) -> bool:
     """Whether a stage is yet to make what is to lie at a path: an out of dvc.yaml, or below one."""
     place = Path(path)
-    return any(out == place or out in place.parents for out in made if not out.exists())
+    return any(out == place or out in place.parents for out in outs if not out.exists())

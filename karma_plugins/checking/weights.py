@@ -15,7 +15,7 @@ from karma_plugins.contracts import Model
 PROMPTS = 300
 
 
-def look(pool: Mapping[str, Model | None], asked: pl.DataFrame | None, findings: Findings) -> None:
+def look(pool: Mapping[str, Model | None], prompts: pl.DataFrame | None, findings: Findings) -> None:
     """Note a tokenizer that can't pad or has no chat template, and prompts that the template refuses.
 
     `pool` holds the candidates by name, `asked` is table `prompts` where it could be read. A model of a hub
@@ -26,7 +26,7 @@ def look(pool: Mapping[str, Model | None], asked: pl.DataFrame | None, findings:
     for name, model in pool.items():
         source = model.source if model is not None else None
         if isinstance(source, models.Weights) and _is_here(source):
-            findings.attempt(_template, name, source, asked, findings)
+            findings.attempt(_template, name, source, prompts, findings)
 
 
 def _is_here(source: models.Weights) -> bool:
@@ -39,14 +39,14 @@ def _is_here(source: models.Weights) -> bool:
     )
 
 
-def _template(name: str, source: models.Weights, asked: pl.DataFrame | None, findings: Findings) -> None:
+def _template(name: str, source: models.Weights, prompts: pl.DataFrame | None, findings: Findings) -> None:
     from karma_plugins.models import loading, templates
 
     tokenizer = loading.load_tokenizer(source)
     templates.check_chat_template(tokenizer, source)
-    if asked is None:
+    if prompts is None:
         return
-    conversations = asked["messages"].head(PROMPTS).to_list()
+    conversations = prompts["messages"].head(PROMPTS).to_list()
     texts = [
         templates.render(tokenizer, source, models.with_system_prompt(messages, source.system_prompt))
         for messages in conversations

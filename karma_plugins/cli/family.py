@@ -41,11 +41,11 @@ def command(
     """
     from karma_plugins.kinship import family
 
-    found = profiled.read(files, competencies)
-    names = list(metrics) or profiled.usual_metrics(found)
+    profiles = profiled.read(files, competencies)
+    names = list(metrics) or profiled.usual_metrics(profiles)
     known = family.read_parents(parents)
     ranks = family.ranks(
-        profiled.measure(found, names, [*settings, *_no_interval(names)], places, seed), known
+        profiled.measure(profiles, names, [*settings, *_no_interval(names)], places, seed), known
     )
     result = family.benchmark(ranks, seed)
     children = ranks["model"].n_unique()

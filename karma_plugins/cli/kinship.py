@@ -60,13 +60,15 @@ def command(
         raise ParamsError(f"--out {out}: name a .parquet or .csv file.")
     if picture is not None:
         canvas.check_picture(picture, "--picture")
-    found = profiled.read(files, competencies)
-    names = list(metrics) or profiled.usual_metrics(found)
-    table = profiled.measure(found, names, settings, places, seed)
-    counts = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.counts.items() if count)
+    profiles = profiled.read(files, competencies)
+    names = list(metrics) or profiled.usual_metrics(profiles)
+    table = profiled.measure(profiles, names, settings, places, seed)
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {count}" for name, count in profiles.counts.items() if count
+    )
     kin = families(table, seed)
     if as_json:
-        document = {"read": found.counts, "kinship": table.to_dicts(), "families": kin.to_dicts()}
+        document = {"read": profiles.counts, "kinship": table.to_dicts(), "families": kin.to_dicts()}
         say(json.dumps(document, indent=1))
     else:
         if counts:

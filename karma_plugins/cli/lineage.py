@@ -36,12 +36,12 @@ def command(what: str, as_json: bool, picture: Path | None) -> None:
     with access.opened(root, OURS) as store:
         from karma_plugins.tracking import tracing
 
-        found = tracing.trace(store, what, root)
+        traced = tracing.trace(store, what, root)
     note = tracing.notes(root, OURS)
-    say(json.dumps(tree.as_json(found, note), indent=1) if as_json else tree.text(found, note))
+    say(json.dumps(tree.as_json(traced, note), indent=1) if as_json else tree.text(traced, note))
     if picture:
         from karma_plugins.lineage.picture import draw
 
-        canvas.save(draw(found), picture)
+        canvas.save(draw(traced), picture)
         if not as_json:
             say(f"Drawn in {picture}.")

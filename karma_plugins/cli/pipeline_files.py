@@ -48,9 +48,9 @@ def recorded(folder: Path) -> Written | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        noted = json.loads(path.read_text(encoding="utf-8"))
         return Written(
-            str(found["template"]), str(found["version"]), {k: str(v) for k, v in found["files"].items()}
+            str(noted["template"]), str(noted["version"]), {k: str(v) for k, v in noted["files"].items()}
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise KarmaError(

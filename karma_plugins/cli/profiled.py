@@ -77,18 +77,18 @@ def read(files: Sequence[Path], competencies: Sequence[str]) -> Profiles:
     return profiles.read(files, groups)
 
 
-def usual_metrics(found: Profiles) -> list[str]:
+def usual_metrics(profiles: Profiles) -> list[str]:
     """The metrics that can be measured from what the files hold."""
-    from_items = FROM_ITEMS if found.items["choice"].count() else FROM_ITEMS[2:]
+    from_items = FROM_ITEMS if profiles.items["choice"].count() else FROM_ITEMS[2:]
     return [
-        *(from_items if found.items.height else ()),
-        *(["capability"] if found.scores.height else []),
-        *(FROM_ANSWERS if found.responses.height else ()),
+        *(from_items if profiles.items.height else ()),
+        *(["capability"] if profiles.scores.height else []),
+        *(FROM_ANSWERS if profiles.responses.height else ()),
     ]
 
 
 def measure(
-    found: Profiles,
+    profiles: Profiles,
     metrics: Sequence[str],
     settings: Sequence[str],
     places: Sequence[str],
@@ -110,38 +110,38 @@ def measure(
         raise ParamsError(
             f"--option: '{next(iter(chosen))}' is no metric that is measured. Add it with --metric."
         )
-    pool = {model.name: model for model in found.models} | known
+    pool = {model.name: model for model in profiles.models} | known
     if len(pool) < 2:
-        counts = ", ".join(f"{key.replace('_', ' ')} {n}" for key, n in found.counts.items() if n)
+        counts = ", ".join(f"{key.replace('_', ' ')} {n}" for key, n in profiles.counts.items() if n)
         read = f" (read: {counts})" if counts else ""
         raise EmptyResultError(f"only one model is profiled ('{next(iter(pool))}'){read}. Kinship needs two.")
     return kinship.kinship(
-        list(pool.values()), found.scores, found.items, bound, primary=metrics[0],
-        responses=found.responses if found.responses.height else None, seed=seed,
+        list(pool.values()), profiles.scores, profiles.items, bound, primary=metrics[0],
+        responses=profiles.responses if profiles.responses.height else None, seed=seed,
     )  # fmt: skip
 
 
 def _metric_options(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     from karma_plugins.params import yaml
 
-    found: dict[str, dict[str, Any]] = {}
+    by_metric: dict[str, dict[str, Any]] = {}
     for key, value in _assigned(settings, "--option").items():
         metric, dot, name = key.partition(".")
         if not dot:
             raise ParamsError(f"--option {key}: must be METRIC.KEY=VALUE.")
         try:
-            found.setdefault(metric, {})[name] = yaml.parse(value)
+            by_metric.setdefault(metric, {})[name] = yaml.parse(value)
         except yaml.YamlError as error:
             raise ParamsError(f"--option {key}={value}: not readable as YAML ({error}).") from error
-    return found
+    return by_metric
 
 
 def _assigned(texts: Sequence[str], option: str) -> Mapping[str, str]:
     """NAME=VALUE texts as a mapping."""
-    found = {}
+    values = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise ParamsError(f"{option} {text}: must be NAME=VALUE.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values

@@ -55,8 +55,8 @@ class Setting:
     @property
     def name(self) -> str:
         """A part of an experiment's name."""
-        told = [self.condition, *(() if self.zoo is None else (f"zoo{self.zoo}",))]
-        return "".join(f"{re.sub(r'[^A-Za-z0-9]+', '-', part)}-" for part in told if part)
+        parts = [self.condition, *(() if self.zoo is None else (f"zoo{self.zoo}",))]
+        return "".join(f"{re.sub(r'[^A-Za-z0-9]+', '-', part)}-" for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,12 @@ def command(
     from karma_plugins.study import experiments
 
     chosen = params.load("train", params.TrainSection)
-    found = [
+    arms = [
         Arm(pairing, objective)
         for objective in objectives or [chosen.objective]
         for pairing in pairings or PAIRINGS
     ]
-    _check(found)
+    _check(arms)
     budget = pairs or params.load("curriculum", params.CurriculumSection).budget
     if budget is None:
         raise ParamsError(
@@ -172,7 +172,7 @@ def command(
         (arm, setting, seed): arm.name(key, seed, setting)
         for setting in under
         for seed in range(seeds)
-        for arm in found
+        for arm in arms
     }
     left = len(planned.keys()) - len(set(planned.values()) & experiments.finished(here).keys())
     minutes = _minutes(here, left, workers)
@@ -212,24 +212,24 @@ def _conclude(
     def read(commit: str, stage: str) -> dict[str, Any]:
         return dict(experiments.read_metrics(here, commit, f"metrics/{stage}.json"))
 
-    found = []
+    results = []
     for (arm, setting, seed), commit in commits.items():
         trained = read(commit, "train")
         counts = (int(trained[key]) for key in ("pairs", "steps"))
-        found.append(
+        results.append(
             study.rows(
                 arm.objective, arm.pairing, seed, read(commit, "evaluate"), *counts,
                 condition=setting.condition, zoo=setting.zoo,
             )
         )  # fmt: skip
-    runs = tables.check(pl.concat(found), STUDY, where="study").sort(STUDY.key)
+    runs = tables.check(pl.concat(results), STUDY, where="study").sort(STUDY.key)
     text = study.report(runs)
     short = runs.filter(pl.col("pairs") < budget).select("objective", "pairing").unique().sort("pairing")
     text += "".join(f"- {p} ({o}) found fewer than {budget} pairs in some seed.\n" for o, p in short.rows())
-    told = {"pairs": budget, "set": " ".join(common), "runs": len(commits)}
+    settings = {"pairs": budget, "set": " ".join(common), "runs": len(commits)}
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "runs.csv", out / "comparisons.csv", out / "study.md"]
-    with tracking.stage("study", params=told, inputs=[], outs=files) as run:
+    with tracking.stage("study", params=settings, inputs=[], outs=files) as run:
         tables.write_csv(runs, files[0])
         tables.write_csv(study.comparisons(runs), files[1])
         files[2].write_text(text, encoding="utf-8")
@@ -260,7 +260,7 @@ def _results(runs: pl.DataFrame) -> dict[str, Any]:
 
 def _conditions(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The params of each condition by its name; one without a name where none is given."""
-    found: dict[str, tuple[str, ...]] = {}
+    conditions: dict[str, tuple[str, ...]] = {}
     for text in written:
         name, equals, rest = text.partition("=")
         settings = tuple(part for part in rest.split(";") if part)
@@ -268,24 +268,24 @@ def _conditions(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
             raise StudyError(
                 f"--condition {text}: is not NAME=KEY=VALUE;KEY=VALUE. Write strong=zoo.strength=1."
             )
-        if name in found:
+        if name in conditions:
             raise StudyError(f"--condition {name}: is there twice. Name each once.")
-        found[name] = settings
-    return found or {"": ()}
+        conditions[name] = settings
+    return conditions or {"": ()}
 
 
-def _check(found: Sequence[Arm]) -> None:
+def _check(arms: Sequence[Arm]) -> None:
     """Raise StudyError or ParamsError for an arm that is there twice or names no plugin or option."""
     from karma_plugins import params
     from karma_plugins.registry import manager, selection
 
-    twice = next((arm for i, arm in enumerate(found) if arm in found[:i]), None)
+    twice = next((arm for i, arm in enumerate(arms) if arm in arms[:i]), None)
     if twice:
         raise StudyError(f"--pairing {twice.pairing}: is there twice. Name each arm once.")
     registry = manager.load()
     curriculum = params.load("curriculum", params.CurriculumSection)
     train = params.load("train", params.TrainSection)
-    for arm in found:
+    for arm in arms:
         name, _, written = arm.pairing.partition(":")
         options = dict(curriculum.pairings.get(name, {}))
         for option in _options(arm.pairing, written):
@@ -332,8 +332,8 @@ def _key(here: Path, common: Sequence[str]) -> str:
     """What all experiments of a study share, so that those of another are never taken for them."""
     from karma_plugins import lineage
 
-    told = json.dumps([lineage.pipeline(here, OURS).state, *common])
-    return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
+    shared = json.dumps([lineage.pipeline(here, OURS).state, *common])
+    return hashlib.blake2b(shared.encode(), digest_size=4).hexdigest()
 
 
 def _minutes(here: Path, left: int, workers: int) -> float | None:

@@ -82,13 +82,13 @@ def command(
         done = sync(store, root, chosen, OURS, again=again, advance=advance)
     _tell(done, as_json)
     if done.refused:
-        told = [
+        sentences = [
             f"{os.path.relpath(what) if Path(what).is_absolute() else what}{f': {reason}' if reason else ''}"
             for what, reason in done.refused.items()
         ]
         raise access.TrackingError(
-            f"{len(told)} set aside, all else is delivered: {'; '.join(told)[:4000]}. Correct them (a "
-            "record in .karma/spool: its record.json; or delete its folder to give it up), then `karma sync`."
+            f"{len(sentences)} set aside, all else is delivered: {'; '.join(sentences)[:4000]}. Correct them "
+            "(a record in .karma/spool: its record.json; or delete its folder to give it up), then `karma sync`."
         )
 
 

@@ -86,13 +86,15 @@ def _code(pipeline: LockedPipeline, root: Path) -> Iterator[Difference]:
     with chdir(root / pipeline.folder):
         locked, installed = lock.read(), lock.compute(manager.load())
     for stage in pipeline.stages:
-        for label, made in stage.code.items():
+        for label, recorded in stage.code.items():
             section, _, plugin = label.partition(".")
             base = stage.name.partition("@")[0]
             name = f"{base}, {plugin if section == base else label}"
             accepted, now = locked.get(section, {}).get(plugin), installed.get(section, {}).get(plugin)
-            if made != accepted:
-                text = f"{_code_of(made)} made the data, {lock.LOCK} holds {_code_of(accepted)}; `dvc repro`"
+            if recorded != accepted:
+                text = (
+                    f"{_code_of(recorded)} made the data, {lock.LOCK} holds {_code_of(accepted)}; `dvc repro`"
+                )
                 yield Difference(name, "code", text)
             if accepted != now:
                 text = f"{_code_of(now)} is installed, {lock.LOCK} holds {_code_of(accepted)}; `karma lock`"

@@ -212,13 +212,13 @@ def _texts(report: Mapping[str, Any], provenance: Provenance) -> str:
         for side in ("chosen", "rejected")
     ]
     head = ["characters", "least", "quarter", "median", "three quarters", "greatest", "refusals"]
-    told = f"\nThe chosen answer is the longer one in {texts['chosen_longer']:.1%} of the pairs. "
-    told += "Refusals are counted by English phrases at the start of an answer.\n"
+    sentences = f"\nThe chosen answer is the longer one in {texts['chosen_longer']:.1%} of the pairs. "
+    sentences += "Refusals are counted by English phrases at the start of an answer.\n"
     if provenance.languages:
         total = sum(provenance.languages.values())
-        told += f"\nDetected languages of {total} prompts:\n\n"
-        told += _table(["language", "prompts"], provenance.languages.items())
-    return _table(head, rows) + told
+        sentences += f"\nDetected languages of {total} prompts:\n\n"
+        sentences += _table(["language", "prompts"], provenance.languages.items())
+    return _table(head, rows) + sentences
 
 
 def _order(pairs: pl.DataFrame, report: Mapping[str, Any], settings: CurriculumSection) -> str:

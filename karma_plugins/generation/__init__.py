@@ -41,14 +41,14 @@ def generate(
     if plugin.check is not None:
         with _blame(generator, model):
             plugin.check(model, prompts, generator.options)
-    asked = prompts.filter(pl.col("split") == split)
-    if asked.is_empty():
+    chosen = prompts.filter(pl.col("split") == split)
+    if chosen.is_empty():
         raise EmptyResultError(
             f"generate {model.name}: split '{split}' has no prompt. Check section 'prompts'."
         )
     if plugin.recall is not None:
-        return _some_answered(_recall(prompts, asked, model, generator, settings.samples), model)
-    requests = plan(asked, model.name, settings)
+        return _some_answered(_recall(prompts, chosen, model, generator, settings.samples), model)
+    requests = plan(chosen, model.name, settings)
     size = settings.shard if plugin.keeps_shards else len(requests)
     pieces = _pieces([requests[i : i + size] for i in range(0, len(requests), size)], model, generator)
     keeper = shards if shards is not None and plugin.keeps_shards else NoShards()
@@ -129,13 +129,13 @@ def _keys(shares: Sequence[Sequence[Request]], model: Model, generator: Bound[Ge
 
 
 def _recall(
-    prompts: pl.DataFrame, asked: pl.DataFrame, model: Model, generator: Bound[Generator], samples: int
+    prompts: pl.DataFrame, chosen: pl.DataFrame, model: Model, generator: Bound[Generator], samples: int
 ) -> pl.DataFrame:
     """The recorded answers to the prompts asked, a failure where there is none."""
     assert generator.plugin.recall is not None  # noqa: S101
     with _blame(generator, model):
         recorded = generator.plugin.recall(model, prompts, generator.options)
-    wanted = asked.select("prompt_id").join(
+    wanted = chosen.select("prompt_id").join(
         pl.select(sample=pl.int_range(samples, dtype=pl.Int64)), how="cross"
     )
     answers = wanted.join(recorded, on=["prompt_id", "sample"], how="left").sort("prompt_id", "sample")
@@ -198,8 +198,8 @@ def _blame(generator: Bound[Generator], model: Model) -> Iterator[None]:
     except KarmaError:
         raise
     except Exception as error:
-        if isinstance(error, ImportError) and (told := not_installed(error, _who(generator, model))):
-            raise told from error
+        if isinstance(error, ImportError) and (reason := not_installed(error, _who(generator, model))):
+            raise reason from error
         raise PluginError(
             f"{_who(generator, model)} failed with {type(error).__name__}: {error}. "
             "KARMA_DEBUG=1 shows where."

@@ -89,18 +89,21 @@ def _where_known(prompt: Codes, one: Array, other: Array) -> tuple[Codes, Array,
     return prompt[known], one[known], other[known]
 
 
-def views(said: Verdicts) -> tuple[Ballot, list[Opinions]]:
+def views(verdicts: Verdicts) -> tuple[Ballot, list[Opinions]]:
     """What each judge of these verdicts prefers, with nothing known of the answers but their ids."""
     ids = [
-        said.judgements.select("prompt_id", "response_id"),
-        *(said.comparisons.select("prompt_id", response_id=side) for side in ("response_a", "response_b")),
+        verdicts.judgements.select("prompt_id", "response_id"),
+        *(
+            verdicts.comparisons.select("prompt_id", response_id=side)
+            for side in ("response_a", "response_b")
+        ),
     ]
     answers = pl.concat(ids).unique().sort("prompt_id", "response_id")
-    names = sorted({*said.judgements["judge"], *said.comparisons["judge"]})
-    settled = {name: settle(said.comparisons.filter(judge=name)) for name in names}
+    names = sorted({*verdicts.judgements["judge"], *verdicts.comparisons["judge"]})
+    settled = {name: settle(verdicts.comparisons.filter(judge=name)) for name in names}
     columns = [
         answers.join(
-            said.judgements.filter(judge=name, status="ok").select("response_id", "score"),
+            verdicts.judgements.filter(judge=name, status="ok").select("response_id", "score"),
             on="response_id",
             how="left",
             maintain_order="left",

@@ -93,11 +93,11 @@ def metrics(bias: pl.DataFrame) -> dict[str, float]:
 def unspoken(tally: pl.DataFrame) -> list[Habit]:
     """Share of each judge's verdicts that are none, by reason up to its first colon."""
     kind = pl.col("reason").str.split(": ").list.first()
-    asked = dict(tally.group_by("judge").agg(pl.col("count").sum()).iter_rows())
+    heard = dict(tally.group_by("judge").agg(pl.col("count").sum()).iter_rows())
     none = tally.filter(~pl.col("status").is_in(["ok", "tie"]))
     counts = none.group_by("judge", kind).agg(pl.col("count").sum())
     return [
-        Habit("unspoken", judge, reason, count / asked[judge], asked[judge])
+        Habit("unspoken", judge, reason, count / heard[judge], heard[judge])
         for judge, reason, count in counts.sort("judge", "reason").iter_rows()
     ]
 
@@ -112,10 +112,10 @@ def positions(judge: str, settled: pl.DataFrame) -> list[Habit]:
     decided = (p_ab != 0.5) & (p_ba != 0.5)
     flips = ((p_ab > 0.5) != (p_ba > 0.5))[decided]
     first = np.concatenate([p_ab[p_ab != 0.5] > 0.5, p_ba[p_ba != 0.5] < 0.5])
-    asked = np.concatenate([prompt[p_ab != 0.5], prompt[p_ba != 0.5]])
+    both_orders = np.concatenate([prompt[p_ab != 0.5], prompt[p_ba != 0.5]])
     return [
         _share("position_flips", judge, flips, prompt[decided], fair=0.0),
-        _share("first_wins", judge, first, asked, fair=0.5),
+        _share("first_wins", judge, first, both_orders, fair=0.5),
     ]
 
 

@@ -75,16 +75,16 @@ def judge(
     if len(set(names)) < len(names):
         raise ParamsError(f"Two judges have the same name ({', '.join(sorted(names))}). Rename one.")
     settings.weights_of(names)
-    said = {
+    testimony = {
         juror.judge.name: hear(
             prompts, responses, juror.judge, juror.entry,
             kinship=kinship, recorded=recorded, shards=shards, report=report,
         )
         for juror in jury
     }  # fmt: skip
-    decision = decide(responses, said, kinship, settings)
-    judgements = pl.concat([JUDGEMENTS.empty(), *(verdicts.judgements for verdicts in said.values())])
-    comparisons = pl.concat([COMPARISONS.empty(), *(verdicts.comparisons for verdicts in said.values())])
+    decision = decide(responses, testimony, kinship, settings)
+    judgements = pl.concat([JUDGEMENTS.empty(), *(verdicts.judgements for verdicts in testimony.values())])
+    comparisons = pl.concat([COMPARISONS.empty(), *(verdicts.comparisons for verdicts in testimony.values())])
     return Judged(
         decision.rewards,
         decision.bias,
@@ -97,7 +97,7 @@ def judge(
 
 def decide(
     responses: pl.DataFrame | pl.LazyFrame,
-    said: Mapping[str, Said],
+    testimony: Mapping[str, Said],
     kinship: pl.DataFrame | None,
     settings: JurySection,
 ) -> Decision:
@@ -107,11 +107,11 @@ def decide(
     kinship, nepotism is not measured. Raises ParamsError where no judge has a weight, or `settings` names a
     judge or candidate that there is none of.
     """
-    weights = settings.weights_of(list(said))
+    weights = settings.weights_of(list(testimony))
     answers = index(responses)
-    tally = pl.concat([_tally(name, said[name]) for name in weights])
-    scored = {name: _scores(said[name]) for name in weights}
-    settled = {name: settle(said[name].comparisons) for name in weights}
+    tally = pl.concat([_tally(name, testimony[name]) for name in weights])
+    scored = {name: _scores(testimony[name]) for name in weights}
+    settled = {name: settle(testimony[name].comparisons) for name in weights}
     by_pairs = [name for name in weights if scored[name].is_empty()]
     votes = ballot(answers, scored, settled, settings)
     kin_to = {} if kinship is None else settings.kin_to
@@ -130,21 +130,21 @@ def decide(
     return Decision(rewarded, habits, _judges(tally, weights), counts)
 
 
-def _tally(name: str, said: Said) -> pl.DataFrame:
+def _tally(name: str, testimony: Said) -> pl.DataFrame:
     """How many words of a judge there are: judge, table, version, status, reason, count."""
     parts = [
         rows.lazy()
         .group_by("version", "status", "reason")
         .agg(count=pl.len().cast(pl.Int64))
         .select(pl.lit(name).alias("judge"), pl.lit(table).alias("table"), pl.all())
-        for table, rows in (("judgements", said.judgements), ("comparisons", said.comparisons))
+        for table, rows in (("judgements", testimony.judgements), ("comparisons", testimony.comparisons))
     ]
     return pl.concat(parts).collect().sort("table", "version", "status", "reason")
 
 
-def _scores(said: Said) -> pl.DataFrame:
+def _scores(testimony: Said) -> pl.DataFrame:
     """What a judge scored: response_id, score."""
-    given = said.judgements.lazy().filter(pl.col("status") == "ok")
+    given = testimony.judgements.lazy().filter(pl.col("status") == "ok")
     return given.select("response_id", "score").collect()
 
 

@@ -165,13 +165,13 @@ class Hearing:
 
     def run(
         self,
-        asked: int,
+        count: int,
         seen: Callable[[slice], pl.DataFrame],
         ask: Callable[[Bound[Judge], pl.DataFrame], pl.DataFrame],
     ) -> pl.DataFrame:
         """The verdicts on all that is asked, in order: value, status, reason. `seen` cuts out a shard."""
-        size = self.entry.shard if self.keeps else max(asked, 1)
-        pieces = [self._piece(seen(slice(start, start + size)), ask) for start in range(0, asked, size)]
+        size = self.entry.shard if self.keeps else max(count, 1)
+        pieces = [self._piece(seen(slice(start, start + size)), ask) for start in range(0, count, size)]
         frames, mute = [VERDICTS.to_frame()], []
         for piece, frame in zip(pieces, self.keeper.run(pieces), strict=True):
             frames.append(frame)
@@ -201,7 +201,7 @@ class Hearing:
 
     def conclude(self) -> None:
         """Stop where nothing was a verdict; warn, with counts, where much failed."""
-        name, said, failed = self.judge.name, self.statuses.total(), self.statuses["failed"]
+        name, total, failed = self.judge.name, self.statuses.total(), self.statuses["failed"]
         wrong = [(reason, n) for reason, n in self.reasons.items() if reason.startswith("failed")]
         if not self.statuses["ok"] + self.statuses["tie"]:
             reasons = wrong or list(self.reasons.items())
@@ -213,10 +213,10 @@ class Hearing:
                 )
                 reasons = [(why, 0)]
             raise EmptyResultError(
-                f"judge '{name}' gave no verdict on {said} rows. First reason: {reasons[0][0]}. Mend it, or "
+                f"judge '{name}' gave no verdict on {total} rows. First reason: {reasons[0][0]}. Mend it, or "
                 "take the judge out."
             )
-        given = said - self.statuses["skipped"]
+        given = total - self.statuses["skipped"]
         if failed >= MANY * given:
             often = sorted(wrong, key=lambda item: (-item[1], item[0]))[:3]
             counts = "; ".join(f"{reason.removeprefix('failed: ')} ({n})" for reason, n in often)

@@ -26,19 +26,19 @@ ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 Call = Callable[[Sequence[Any], Any], Sequence[Any]]
 
 
-def checked(call: Call, asked: Sequence[Any], options: Any) -> list[Verdict]:
+def checked(call: Call, cases: Sequence[Any], options: Any) -> list[Verdict]:
     """One checked verdict for each thing asked: what the judge returns, or a failure and what was wrong.
 
     A KarmaError passes: it is about the judge's options or its server, not about an answer.
     """
     try:
-        answered = list(call(asked, options))
+        answered = list(call(cases, options))
     except (KarmaError, ImportError):  # a package that is not installed is no fault of an answer
         raise
     except Exception as error:  # noqa: BLE001 (the author's code runs here, and its faults are rows)
-        return [failure(f"{type(error).__name__}: {error}")] * len(asked)
-    if len(answered) != len(asked):
-        return [failure(f"{len(answered)} verdicts for {len(asked)} asked")] * len(asked)
+        return [failure(f"{type(error).__name__}: {error}")] * len(cases)
+    if len(answered) != len(cases):
+        return [failure(f"{len(answered)} verdicts for {len(cases)} asked")] * len(cases)
     return [_verdict(value) for value in answered]
 
 

@@ -151,25 +151,25 @@ class Comparer:
         self, path: str, hash_name: str, held: dict[str, str], outs: list[tuple[str, Any]]
     ) -> Iterator[str]:
         """The hash of a folder of files in git and of outs, by the line ends of its kinds of text."""
-        made: dict[str, str] = {}
+        made_by_stages: dict[str, str] = {}
         for at, out in outs:
             within = posixpath.relpath(at, path)
             if not str(out.hash_info.value).endswith(".dir"):
-                made[within] = str(out.hash_info.value)
+                made_by_stages[within] = str(out.hash_info.value)
                 continue
             files = listed(self._reader.repo, out.hash_info)
             if files is None:
                 return
-            made |= {posixpath.join(within, name): md5 for name, md5 in files.items()}
+            made_by_stages |= {posixpath.join(within, name): md5 for name, md5 in files.items()}
         hashes: dict[str, Hashes] = {}
         for name, oid in held.items():
-            if name in made:
+            if name in made_by_stages:
                 continue
             known = self._reader.held.hashes(oid)
             if known is None:
                 return
             hashes[name] = known
-        if not made and not hashes:
+        if not made_by_stages and not hashes:
             return
         kinds = {
             PurePosixPath(name).suffix for name, known in hashes.items() if len(set(known.of(hash_name))) > 1
@@ -179,7 +179,7 @@ class Comparer:
                 name: known.of(hash_name)[-1 if PurePosixPath(name).suffix in windows else 0]
                 for name, known in hashes.items()
             }
-            yield folder_hash({**made, **side})
+            yield folder_hash({**made_by_stages, **side})
 
     def _git(self, path: str) -> dict[str, str]:
         """git's ids of the files at a path that .dvcignore does not hide, by their paths from there."""
@@ -202,12 +202,12 @@ class Comparer:
 
     def sources(self, deps: Iterable[Any]) -> dict[str, str]:
         """What names each dependency that is not wholly made by stages."""
-        found = {}
+        names = {}
         for dep in deps:
             path = self._reader.path(dep)
-            if path not in found and (known := self.identity(path, dep)):
-                found[path] = known
-        return found
+            if path not in names and (known := self.identity(path, dep)):
+                names[path] = known
+        return names
 
     def identity(self, path: str, dep: Any) -> str:
         """What names the data at a path in the pipeline's state; empty where stages make it.
@@ -215,13 +215,13 @@ class Comparer:
         git's ids of what git holds, the hashes in .dvc files; of data that neither knows the hash in
         dvc.lock, or, as a stage starts, of its bytes.
         """
-        made = [out for out in self._reader.made if makes([out], path)]
-        if any(lies_in(path, out) for out in made):
+        outs = [out for out in self._reader.made if makes([out], path)]
+        if any(lies_in(path, out) for out in outs):
             return ""
         parts = {
             name: oid
             for name, oid in self._git(path).items()
-            if not any(lies_in(posixpath.join(path, name) if name else path, out) for out in made)
+            if not any(lies_in(posixpath.join(path, name) if name else path, out) for out in outs)
         }
         for out in self.tracked:
             at = self._reader.path(out)
@@ -230,7 +230,7 @@ class Comparer:
                 parts[f"{within} (dvc)"] = self._tracked_hash(out)
         if parts:
             return hashlib.sha1(json.dumps(sorted(parts.items())).encode(), usedforsecurity=False).hexdigest()
-        return "" if made or dep is None or dep.hash_name == "params" else self._unheld(path, dep)
+        return "" if outs or dep is None or dep.hash_name == "params" else self._unheld(path, dep)
 
     def _tracked_hash(self, out: Any) -> str:
         if self._starting and out.exists:

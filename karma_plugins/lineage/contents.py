@@ -20,8 +20,8 @@ class Contents:
     `asked` holds hashes that remotes were asked for already, over all revisions of one call.
     """
 
-    def __init__(self, root: Path, revision: Revision, asked: set[str]) -> None:
-        self.root, self._revision, self._asked = root, revision, asked
+    def __init__(self, root: Path, revision: Revision, wanted: set[str]) -> None:
+        self.root, self._revision, self._asked = root, revision, wanted
 
     @cached_property
     def _held(self) -> Held:
@@ -50,7 +50,9 @@ class Contents:
     def _in_git(self, data: LockedData) -> dict[str, str] | None:
         hashes = {name: self._held.hashes(oid) for name, oid in self._held.oids(data.path).items()}
         for side in (0, -1):
-            known = {name: found.of(data.hash_name)[side] for name, found in hashes.items() if found}
+            known = {
+                name: hashes_of.of(data.hash_name)[side] for name, hashes_of in hashes.items() if hashes_of
+            }
             if known and folder_hash(known) == data.digest:
                 return known
         return None

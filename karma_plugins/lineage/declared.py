@@ -56,5 +56,5 @@ def unwatched(
     values["key"] = key
     deps = declared.get("do", declared).get("deps") or []
     named = [dep if isinstance(dep, str) else next(iter(dep)) for dep in deps]
-    watched = [Path(_PLACE.sub(lambda found: str(values.get(found[1], found[0])), dep)) for dep in named]
+    watched = [Path(_PLACE.sub(lambda match: str(values.get(match[1], match[0])), dep)) for dep in named]
     return [path for path in paths if not any(dep == path or dep in path.parents for dep in watched)]

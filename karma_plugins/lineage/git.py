@@ -156,10 +156,10 @@ def git(folder: Path, *arguments: str) -> str:
     """What git prints; empty where git says no (no repository, no such file in the commit, no git)."""
     command = ["git", "-C", str(folder), *arguments]
     try:
-        asked = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:  # DVC works without
         return ""
-    return os.fsdecode(asked.stdout) if asked.returncode == 0 else ""
+    return os.fsdecode(done.stdout) if done.returncode == 0 else ""
 
 
 @lru_cache(maxsize=4)
@@ -183,8 +183,8 @@ def stored(folder: Path, paths: Iterable[str]) -> dict[str, str]:
         return {}
     listed = "\n".join(there) + "\n"
     command = ["git", "-C", str(folder), "hash-object", "--stdin-paths"]
-    asked = subprocess.run(command, input=os.fsencode(listed), capture_output=True, check=False)
-    ids = asked.stdout.decode().split()
+    done = subprocess.run(command, input=os.fsencode(listed), capture_output=True, check=False)
+    ids = done.stdout.decode().split()
     return dict(zip(there, ids, strict=True)) if len(ids) == len(there) else {}
 
 

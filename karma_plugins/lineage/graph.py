@@ -133,23 +133,23 @@ class Graph:
 
     def descendants(self, datum: Datum) -> list[StageRun]:
         """Every run that has this piece of data above it, oldest first."""
-        found: dict[str, StageRun] = {}
+        runs: dict[str, StageRun] = {}
         waiting = [datum]
         while waiting:
             for run in self.users(waiting.pop()):
-                if run.id not in found:
-                    found[run.id] = run
+                if run.id not in runs:
+                    runs[run.id] = run
                     waiting += run.outs
-        return sorted(found.values(), key=lambda run: (run.started, run.id))
+        return sorted(runs.values(), key=lambda run: (run.started, run.id))
 
     def models_of(self, runs: Iterable[StageRun]) -> list[ModelEntry]:
         """The models that these runs made, each hash once: one run's, however often it was restored."""
         ids = {run.id for run in runs}
-        found: dict[Datum, ModelEntry] = {}
+        models: dict[Datum, ModelEntry] = {}
         for model in sorted(self.models, key=lambda model: (not model.versions, model.id)):
             if model.run_id in ids:
-                found.setdefault(model.weights, model)
-        return sorted(found.values(), key=lambda model: (model.name, model.id))
+                models.setdefault(model.weights, model)
+        return sorted(models.values(), key=lambda model: (model.name, model.id))
 
 
 def inside(path: str, folder: str) -> bool:

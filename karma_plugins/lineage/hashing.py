@@ -54,14 +54,14 @@ def dvc_hash(path: Path | str, hash_name: str = "md5") -> str:
     repo = open_repo(path)
     cache, where = cache_of(repo, hash_name), str(path.absolute())
     try:
-        _, _, found = build(cache, where, cache.fs, hash_name, ignore=repo.dvcignore, dry_run=True)
+        _, _, built = build(cache, where, cache.fs, hash_name, ignore=repo.dvcignore, dry_run=True)
     except IgnoreInCollectedDirError as error:
         raise LineageError(
             f"{path}: {error}. DVC hashes no such folder: move that file out of it."
         ) from error
     except (TreeError, OSError) as error:
         raise LineageError(f"{path}: DVC can't hash it ({error}).") from error
-    return str(found.hash_info.value)
+    return str(built.hash_info.value)
 
 
 def known_hash(path: Path) -> str:
@@ -72,9 +72,9 @@ def known_hash(path: Path) -> str:
     root = workspace_root(path if path.is_dir() else path.parent)
     place = str(path.parent.resolve() / path.name)
     if (root / ".dvc").is_dir() and (claims := _legacy(open_repo(root)).get(place)):
-        found = dvc_hash(path, LEGACY)
-        if found in claims:
-            return found
+        digest = dvc_hash(path, LEGACY)
+        if digest in claims:
+            return digest
     return dvc_hash(path)
 
 
@@ -157,13 +157,13 @@ def listing(path: str, rev: str | None, workspace: Path) -> dict[str, str]:
 
     files = files_at(workspace, rev)
     try:
-        found = files.find(path, detail=True) if files.isdir(path) else {}
+        entries = files.find(path, detail=True) if files.isdir(path) else {}
     except DataIndexDirError as error:
         raise LineageError(
             f"{path}{f' at {rev}' if rev else ''}: neither DVC's cache nor a remote says what files it has. "
             "`dvc fetch` it, or run the stage that makes it again."
         ) from error
-    return {posixpath.relpath(name, path): _told(info) or _md5(files, name) for name, info in found.items()}
+    return {posixpath.relpath(name, path): _told(info) or _md5(files, name) for name, info in entries.items()}
 
 
 def _told(info: Mapping[str, Any]) -> str:

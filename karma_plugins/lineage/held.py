@@ -139,15 +139,15 @@ def _changes(root: Path) -> dict[str, str] | None:
     """Paths that differ from the commit, with git's two letters; null where there is no git."""
     if not git(root, "rev-parse", "--git-dir"):
         return None
-    said = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ":/")
+    status = git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ":/")
     top, within = git(root, "rev-parse", "--show-toplevel").strip("\n"), prefix(root)
-    found = {}
-    for line in said.split("\0"):
+    changes = {}
+    for line in status.split("\0"):
         if not line:
             continue
         state, path = line[:2], line[3:]
-        found[os.path.relpath(Path(top) / path, Path(top) / within) if within else path] = state
-    return found
+        changes[os.path.relpath(Path(top) / path, Path(top) / within) if within else path] = state
+    return changes
 
 
 def _from(path: str, folder: str) -> str | None:

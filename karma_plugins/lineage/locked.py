@@ -130,12 +130,12 @@ def revisions(
     `commits` are all that a branch, a tag or HEAD leads to; `since` (a date in git's words, or a revision)
     leaves out what is older.
     """
-    found: dict[str | None, Revision] = {}
+    revisions_by_sha: dict[str | None, Revision] = {}
     for rev in revs:
         sha = git(workspace, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}").strip()
         if not sha:
             raise LineageError(f"{rev}: git knows no such revision in {workspace}. `git fetch` it.")
-        found.setdefault(sha, Revision(sha, rev if rev != sha else ""))
+        revisions_by_sha.setdefault(sha, Revision(sha, rev if rev != sha else ""))
     kinds = (("refs/heads", branches), ("refs/tags", tags), ("refs/exps", experiments))
     for kind in [kind for kind, wanted in kinds if wanted]:
         form = "--format=%(objectname) %(*objectname) %(refname)"
@@ -143,13 +143,17 @@ def revisions(
             own, peeled, ref = line.split(" ", 2)
             sha, experiment = peeled or own, EXPERIMENT.fullmatch(ref)
             if experiment:
-                found[sha] = Revision(sha, "", experiment["name"])
+                revisions_by_sha[sha] = Revision(sha, "", experiment["name"])
             elif kind != "refs/exps" and _is_commit(workspace, sha):
-                found.setdefault(sha, Revision(sha, ref.split("/", 2)[2]))
+                revisions_by_sha.setdefault(sha, Revision(sha, ref.split("/", 2)[2]))
     if commits:
         listed = git(workspace, "rev-list", "HEAD", "--branches", "--tags").split()
-        found |= {sha: Revision(sha) for sha in listed if sha not in found}
-    return _since(workspace, list(found.values()), since) if since else list(found.values())
+        revisions_by_sha |= {sha: Revision(sha) for sha in listed if sha not in revisions_by_sha}
+    return (
+        _since(workspace, list(revisions_by_sha.values()), since)
+        if since
+        else list(revisions_by_sha.values())
+    )
 
 
 def _is_commit(workspace: Path, sha: str) -> bool:
@@ -163,10 +167,10 @@ def _since(workspace: Path, chosen: list[Revision], since: str) -> list[Revision
     if sha:
         limit = time_of(workspace, sha)
     else:
-        said = git(workspace, "rev-parse", f"--since={since}").strip().partition("=")[2]
-        if not said.isdigit() or not re.search(r"\d|yesterday|last|ago", since):
+        seconds = git(workspace, "rev-parse", f"--since={since}").strip().partition("=")[2]
+        if not seconds.isdigit() or not re.search(r"\d|yesterday|last|ago", since):
             raise LineageError(f"--since {since}: neither a revision that git knows nor a date.")
-        limit = 1000 * int(said)
+        limit = 1000 * int(seconds)
     return [revision for revision in chosen if time_of(workspace, str(revision.sha)) >= limit]
 
 
@@ -193,10 +197,10 @@ def locked(
     """
     from karma_plugins.lineage.reading import read
 
-    found: list[str] = []
-    pipelines = read(open_repo(workspace), workspace.resolve(), revision or Revision(), settings, found)
-    if found and faults is None:
-        raise LineageError(found[0])
+    folders: list[str] = []
+    pipelines = read(open_repo(workspace), workspace.resolve(), revision or Revision(), settings, folders)
+    if folders and faults is None:
+        raise LineageError(folders[0])
     if faults is not None:
-        faults += found
+        faults += folders
     return pipelines

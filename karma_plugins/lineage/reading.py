@@ -376,11 +376,11 @@ class Reader:
             if dep.hash_name == "params" and posixpath.basename(dep.fs_path) != self.settings.code
         }
         files |= {path: posixpath.relpath(path, folder) for path in self._param_files(folder)}
-        found: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for path, shown in files.items():
             if shown != PARAMS and (values := self.values(path)):
-                found |= named(shown, pipelines.flatten(values))
-        return found
+                params |= named(shown, pipelines.flatten(values))
+        return params
 
     def values(self, path: str) -> Mapping[str, Any]:
         """The values in a params file, empty where there is none; LineageError where it can't be read."""

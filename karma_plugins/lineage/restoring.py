@@ -72,18 +72,18 @@ def at_hand(data: LockedData, suffix: str, folder: Path = Path()) -> list[Path]:
     repo = open_repo(folder)
     root = Path(repo.root_dir)
     files = {"": data.digest} if not data.digest.endswith(".dir") else tree(repo, data.digest) or {}
-    found = []
+    paths = []
     for name, md5 in sorted(files.items()):
         here = root / data.path / name
         if not here.name.endswith(suffix):
             continue
         if cached := in_cache(repo, md5):
-            found.append(cached)
+            paths.append(cached)
         elif here.is_file() and md5 in {file_hash(here, kind) for kind in KINDS}:
-            found.append(here)
+            paths.append(here)
         else:
             return []
-    return found
+    return paths
 
 
 def _from_address(repo: Repo, address: str, version: str, target: Path) -> None:

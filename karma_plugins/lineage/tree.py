@@ -34,12 +34,12 @@ class Lineage:
 
     def libraries(self) -> dict[str, list[str]]:
         """Versions of libraries by name, over all runs of the tree; several where they differ."""
-        found: dict[str, set[str]] = {}
+        by_library: dict[str, set[str]] = {}
         for run in self.runs():
             for key, value in run.tags.items():
                 if key.startswith("version."):
-                    found.setdefault(key.removeprefix("version."), set()).add(value)
-        return {name: sorted(versions) for name, versions in sorted(found.items())}
+                    by_library.setdefault(key.removeprefix("version."), set()).add(value)
+        return {name: sorted(versions) for name, versions in sorted(by_library.items())}
 
 
 def walk(node: Origin | Made) -> Iterator[Made]:
@@ -59,7 +59,7 @@ def text(lineage: Lineage, note: Note) -> str:
     lines = [f"{model.name} ({model.id}) {' '.join(model.versions)}".rstrip() for model in lineage.models]
     lines += _lines(lineage.root, note)
     if lineage.runs():
-        known = ", ".join(f"{name} {' and '.join(found)}" for name, found in lineage.libraries().items())
+        known = ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in lineage.libraries().items())
         lines += ["", f"Libraries: {known or 'not known, for every run was completed from dvc.lock'}"]
     if lineage.became_runs:
         lines += ["", "Read by: " + ", ".join(f"{run.name} ({run.id[:8]})" for run in lineage.became_runs)]
@@ -86,35 +86,35 @@ def _lines(node: Origin | Made, note: Note) -> list[str]:
 
 
 def _data(node: Origin, note: Note) -> str:
-    said = [f"{node.datum.path}  {node.datum.digest}", note(node.datum)]
+    words = [f"{node.datum.path}  {node.datum.digest}", note(node.datum)]
     if node.within:
-        said.append(f"in {node.within.path} {node.within.digest}")
+        words.append(f"in {node.within.path} {node.within.digest}")
     if node.seen:
-        said.append("see above")
-    return " · ".join(part for part in said if part)
+        words.append("see above")
+    return " · ".join(part for part in words if part)
 
 
 def _run(run: StageRun) -> str:
     sha = run.tags.get("mlflow.source.git.commit", "")[:10]
     dirty = " with changes" if run.tags.get("git.dirty") == "true" else ""
-    said = [f"{run.name}  run {run.id}", f"commit {sha}{dirty}" if sha else ""]
-    said.append(f"experiment {run.tags['dvc.experiment']}" if "dvc.experiment" in run.tags else "")
+    words = [f"{run.name}  run {run.id}", f"commit {sha}{dirty}" if sha else ""]
+    words.append(f"experiment {run.tags['dvc.experiment']}" if "dvc.experiment" in run.tags else "")
     if run.tags.get("karma.from") == "dvc.lock":
         maker = run.tags.get("karma.made_by")
-        said.append(f"restored, made by run {maker}" if maker else "known from dvc.lock")
-    return " · ".join(part for part in said if part)
+        words.append(f"restored, made by run {maker}" if maker else "known from dvc.lock")
+    return " · ".join(part for part in words if part)
 
 
 def _details(run: StageRun) -> list[str]:
     plugins = {k.removeprefix("plugin."): v for k, v in sorted(run.params.items()) if k.startswith("plugin.")}
     params = {k: value for k, value in sorted(run.params.items()) if not k.startswith("plugin.")}
     families = {key[: key.index(f".{name}.")] for key in params for name in plugins if f".{name}." in key}
-    told = [key for key in params if not any(_of_others(key, family, plugins) for family in families)]
-    firsts = {key.partition(".")[0] for key in told}
+    listed = [key for key in params if not any(_of_others(key, family, plugins) for family in families)]
+    firsts = {key.partition(".")[0] for key in listed}
     place = 1 if len(firsts) == 1 else 0  # all of them are of the stage's own section
-    section = {key: [*key.split("."), ""][place] for key in told}
+    section = {key: [*key.split("."), ""][place] for key in listed}
     sections = Counter(section.values())
-    shown = [f"{key}={params[key]}" for key in told if sections[section[key]] <= FOLDED]
+    shown = [f"{key}={params[key]}" for key in listed if sections[section[key]] <= FOLDED]
     shown += [f"{name}: {count} params" for name, count in sections.items() if count > FOLDED]
     lines = {"plugins": ", ".join(plugins.values()), "params": ", ".join(shown)}
     return [f"{name}: {values}" for name, values in lines.items() if values]
@@ -148,15 +148,15 @@ def _model_json(model: ModelEntry) -> dict[str, Any]:
 def _json(node: Origin | Made, note: Note) -> dict[str, Any]:
     if isinstance(node, Made):
         run = node.run
-        told: dict[str, Any] = {"stage": run.name, "run": run.id, "params": dict(run.params)}
-        told |= {"metrics": dict(run.metrics), "tags": dict(run.tags)}
-        return {**told, "inputs": [_json(child, note) for child in node.inputs]}
-    told = {"path": node.datum.path, "digest": node.datum.digest}
-    if said := note(node.datum):
-        told["note"] = said
+        fields: dict[str, Any] = {"stage": run.name, "run": run.id, "params": dict(run.params)}
+        fields |= {"metrics": dict(run.metrics), "tags": dict(run.tags)}
+        return {**fields, "inputs": [_json(child, note) for child in node.inputs]}
+    fields = {"path": node.datum.path, "digest": node.datum.digest}
+    if remark := note(node.datum):
+        fields["note"] = remark
     if node.within:
-        told["within"] = {"path": node.within.path, "digest": node.within.digest}
-    return {**told, "seen": node.seen, "made_by": [_json(child, note) for child in node.made]}
+        fields["within"] = {"path": node.within.path, "digest": node.within.digest}
+    return {**fields, "seen": node.seen, "made_by": [_json(child, note) for child in node.made]}
 
 
 def commands(datum: Datum, workspace: Path) -> list[str]:

@@ -139,16 +139,16 @@ def _of_bytes(repo: Repo, data: Any) -> Iterator[Difference]:
         yield Difference(where, "missing", "nothing lies there; `dvc checkout` or `dvc pull` it")
         return
     if here.is_file():
-        found = file_hash(here, claim.name)
-        if found != claim.value:
-            yield _changed(where, found, claim.value)
+        digest = file_hash(here, claim.name)
+        if digest != claim.value:
+            yield _changed(where, digest, claim.value)
         return
-    found = data.get_hash().value
-    if found == claim.value:
+    digest = data.get_hash().value
+    if digest == claim.value:
         return
     listing = Path(cache_of(repo, claim.name).oid_to_path(claim.value))
     if not listing.is_file():
-        yield _changed(where, found, claim.value)
+        yield _changed(where, digest, claim.value)
         return
     claimed = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
     files = dict(_files(repo, here, claim.name))
@@ -164,19 +164,19 @@ def _of_cache(repo: Repo, data: Any) -> Iterator[Difference]:
     yield Difference(where, "uncached", "DVC's cache lacks it; `dvc fetch` or `dvc commit` it")
 
 
-def _of_file(where: str, found: str | None, claimed: str | None) -> Iterator[Difference]:
-    if found == claimed:
+def _of_file(where: str, digest: str | None, claimed: str | None) -> Iterator[Difference]:
+    if digest == claimed:
         return
-    if found is None:
+    if digest is None:
         yield Difference(where, "missing", f"dvc.lock claims {claimed}")
     elif claimed is None:
         yield Difference(where, "added", "dvc.lock knows no such file")
     else:
-        yield _changed(where, found, claimed)
+        yield _changed(where, digest, claimed)
 
 
-def _changed(where: str, found: str, claimed: str) -> Difference:
-    return Difference(where, "changed", f"its hash is {found}, dvc.lock claims {claimed}")
+def _changed(where: str, digest: str, claimed: str) -> Difference:
+    return Difference(where, "changed", f"its hash is {digest}, dvc.lock claims {claimed}")
 
 
 def _files(repo: Repo, folder: Path, hash_name: str) -> Iterator[tuple[str, str]]:

@@ -281,8 +281,8 @@ class TrainSection(TrainingSettings):
 
     def _rewarding(self, key: str) -> dict[str, Any]:
         reward = (self.objectives.get(self.objective) or {}).get("reward")
-        found = reward.get(key) if isinstance(reward, Mapping) else None
-        return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+        entry = reward.get(key) if isinstance(reward, Mapping) else None
+        return {str(name): value for name, value in entry.items()} if isinstance(entry, Mapping) else {}
 
 
 class EvaluateSection(Section):
@@ -478,8 +478,8 @@ def _problem(model: type[BaseModel], item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return f"key '{place}' is missing"
     kept_quiet = item["type"] == UNREPEATED or isinstance(item["input"], (dict, BaseModel))
-    found = "" if kept_quiet else f" (found {_short(repr(item['input']))})"
-    return f"{place or 'value'}: {item['msg'][0].lower()}{item['msg'][1:]}{found}"
+    given = "" if kept_quiet else f" (found {_short(repr(item['input']))})"
+    return f"{place or 'value'}: {item['msg'][0].lower()}{item['msg'][1:]}{given}"
 
 
 def _short(text: str) -> str:

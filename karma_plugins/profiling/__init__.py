@@ -69,8 +69,8 @@ def measured(model: Model, profiler: Bound[Profiler], tasks: Mapping[str, Sequen
     except KarmaError:
         raise
     except Exception as error:
-        if isinstance(error, ImportError) and (told := not_installed(error, who)):
-            raise told from error
+        if isinstance(error, ImportError) and (profiled := not_installed(error, who)):
+            raise profiled from error
         raise PluginError(
             f"{who} failed with {type(error).__name__}: {error}. KARMA_DEBUG=1 shows where."
         ) from error

@@ -44,8 +44,8 @@ class Served(LM):  # type: ignore[misc]
 
         Raises RequestError where any failed: an item without an answer must not count as a wrong one.
         """
-        asked = [self._request(*instance.args) for instance in requests]
-        replies = complete(self.endpoint, asked, self.limits, label=f"profile {self.name}")
+        chats = [self._request(*instance.args) for instance in requests]
+        replies = complete(self.endpoint, chats, self.limits, label=f"profile {self.name}")
         failed = [reply.error for reply in replies if reply.text is None]
         if failed:
             raise RequestError(

@@ -110,10 +110,10 @@ def _tops(installed: Distribution) -> set[str]:
 
 def _project(installed: Distribution) -> Path | None:
     try:
-        said = json.loads(installed.read_text("direct_url.json") or "{}")
-        if not said.get("dir_info", {}).get("editable"):
+        document = json.loads(installed.read_text("direct_url.json") or "{}")
+        if not document.get("dir_info", {}).get("editable"):
             return None
-        return Path(unquote(urlsplit(said["url"]).path)).resolve()
+        return Path(unquote(urlsplit(document["url"]).path)).resolve()
     except (ValueError, KeyError, AttributeError, OSError):
         return None
 
@@ -157,14 +157,14 @@ def reached(roots: Iterable[str], where: Home) -> Reached:
         if file is None:
             continue
         seen.add((module, name))
-        said = facts(file)
+        module_facts = facts(file)
         if module in DECLARATIONS:
-            waiting += _declared(module, name, said, result)
+            waiting += _declared(module, name, module_facts, result)
         elif module not in result.modules:
             result.modules[module] = file
             package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-            for statement in said.imports:
-                waiting += _named(statement, package, said, where)
+            for statement in module_facts.imports:
+                waiting += _named(statement, package, module_facts, where)
     return result
 
 
@@ -193,7 +193,9 @@ def _declarations(module: str) -> Path:
     return file
 
 
-def _named(statement: Import, package: str, said: Facts, where: Home) -> Iterator[tuple[str, str | None]]:
+def _named(
+    statement: Import, package: str, module_facts: Facts, where: Home
+) -> Iterator[tuple[str, str | None]]:
     """The modules that an import statement names, a class of a module of declarations with its name."""
     base = statement.module
     if statement.level:
@@ -212,7 +214,9 @@ def _named(statement: Import, package: str, said: Facts, where: Home) -> Iterato
             yield f"{PACKAGE}.contracts", name
         elif module in DECLARATIONS:
             yield from (
-                (module, used) for alias in _aliases(module, said) for used in said.attributes.get(alias, ())
+                (module, used)
+                for alias in _aliases(module, module_facts)
+                for used in module_facts.attributes.get(alias, ())
             )
         elif where.file(module) is not None:
             yield module, None
@@ -225,8 +229,8 @@ def _named(statement: Import, package: str, said: Facts, where: Home) -> Iterato
                 yield from ((f"{base}.{export}", None) for export in sorted(exports))
 
 
-def _aliases(module: str, said: Facts) -> list[str]:
-    return [alias for alias, behind in said.aliases.items() if behind == module]
+def _aliases(module: str, module_facts: Facts) -> list[str]:
+    return [alias for alias, behind in module_facts.aliases.items() if behind == module]
 
 
 def _binds(package: str, name: str, where: Home) -> bool:
@@ -236,17 +240,17 @@ def _binds(package: str, name: str, where: Home) -> bool:
 
 
 def _declared(
-    module: str, name: str | None, said: Facts, result: Reached
+    module: str, name: str | None, module_facts: Facts, result: Reached
 ) -> Iterator[tuple[str, str | None]]:
     """Count a definition; what it uses is to be counted too."""
-    definition = said.definitions.get(name or "")
+    definition = module_facts.definitions.get(name or "")
     if name is None or definition is None:
         return
     result.definitions.add((module, name))
     for used in definition.names:
-        if used in said.definitions:
+        if used in module_facts.definitions:
             yield module, used
-        elif (behind := said.aliases.get(used, "")).rpartition(".")[0] in DECLARATIONS:
+        elif (behind := module_facts.aliases.get(used, "")).rpartition(".")[0] in DECLARATIONS:
             yield behind.rpartition(".")[0], used
 
 
@@ -261,7 +265,7 @@ def _data(what: Reached) -> Iterator[tuple[str, Path]]:
     }
     for folder, package in folders.items():
         named = [path for path in sorted(folder.iterdir()) if path.name in names]
-        named += [path for said in nested if (path := folder / said).exists()]
+        named += [path for name in nested if (path := folder / name).exists()]
         for place in named:
             if (place / "__init__.py").exists():
                 continue  # a package: its modules count where they are imported

@@ -101,7 +101,7 @@ def _read(text: bytes) -> Facts:
     except (SyntaxError, ValueError):  # of a newer Python: such a module is not imported here
         return Facts()
     nodes = list(_running(tree))
-    imports = [found for node in nodes for found in _imports(node)]
+    imports = [one for node in nodes for one in _imports(node)]
     aliases = dict(_alias for node in nodes for _alias in _bound(node))
     attributes: dict[str, set[str]] = {}
     for node in nodes:
@@ -234,8 +234,10 @@ def _keep() -> None:
         pass
 
 
-def _plain(said: Facts) -> dict[str, Any]:
-    return asdict(said) | {name: sorted(getattr(said, name)) for name in ("paths", "bindings", "exports")}
+def _plain(module_facts: Facts) -> dict[str, Any]:
+    return asdict(module_facts) | {
+        name: sorted(getattr(module_facts, name)) for name in ("paths", "bindings", "exports")
+    }
 
 
 def _restored(kept: dict[str, Any]) -> Facts:

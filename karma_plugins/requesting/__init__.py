@@ -152,9 +152,9 @@ class _Run:
         """The reply of every call by its key."""
         with closing(self.kept):
             wanted = {call.key: call for call in calls}
-            found = self.kept.read(wanted)
-            self.advance(len(calls) - len(wanted) + len(found))
-            waiting = deque(call for name, call in wanted.items() if name not in found)
+            replies = self.kept.read(wanted)
+            self.advance(len(calls) - len(wanted) + len(replies))
+            waiting = deque(call for name, call in wanted.items() if name not in replies)
             self._before(waiting)
             headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
             if self.secret:
@@ -164,13 +164,13 @@ class _Run:
             pool = httpx.Limits(max_connections=self.limits.concurrency)
             async with httpx.AsyncClient(headers=headers, timeout=self.limits.timeout, limits=pool) as client:
                 workers = range(min(self.limits.concurrency, len(waiting)))
-                await asyncio.gather(*(self._work(client, waiting, found) for _ in workers))
+                await asyncio.gather(*(self._work(client, waiting, replies) for _ in workers))
         if self.stopped is not None:
             raise self._named(self.stopped)
-        return found
+        return replies
 
     async def _work(
-        self, client: httpx.AsyncClient, waiting: deque[_Call], found: dict[str, ServerReply]
+        self, client: httpx.AsyncClient, waiting: deque[_Call], replies: dict[str, ServerReply]
     ) -> None:
         """Calls in flight when the run is stopped are waited for: they are paid."""
         while waiting and self.stopped is None:
@@ -180,7 +180,7 @@ class _Run:
             except RequestError as error:
                 self.stopped = self.stopped or error
                 return
-            found[call.key] = reply
+            replies[call.key] = reply
             if reply.error is None:
                 self.kept.keep(call.key, reply)
             self.advance(1)
@@ -250,10 +250,10 @@ class _Run:
         )
         if response.status_code != 200 or reply.failure in HEALING:
             return reply, self._wait(response), Usage(1) if response.status_code != 200 else call.most
-        asked, given = reply.prompt_tokens, reply.completion_tokens
+        prompt_tokens, given = reply.prompt_tokens, reply.completion_tokens
         used = Usage(
             1,
-            call.most.prompt_tokens if asked is None else asked,
+            call.most.prompt_tokens if prompt_tokens is None else prompt_tokens,
             call.most.completion_tokens if given is None else given,
             call.most.bounded,
         )

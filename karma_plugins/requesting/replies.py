@@ -200,8 +200,10 @@ def after(reply: ServerReply, tries: int) -> ServerReply:
     return replace(reply, error=f"{reply.error}, tried {tries} times") if tries > 1 else reply
 
 
-def _same(named: str, asked: str) -> bool:
-    return named == asked or (named.startswith(asked) and SUFFIX.fullmatch(named[len(asked) :]) is not None)
+def _same(named: str, wanted: str) -> bool:
+    return named == wanted or (
+        named.startswith(wanted) and SUFFIX.fullmatch(named[len(wanted) :]) is not None
+    )
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -106,12 +106,12 @@ class Ledger:
     def check(self, more: Usage, *, when: str) -> None:
         """Raise RequestError where more would break a cap."""
         total, limits = self.used + more, self.limits
-        found = {
+        spent = {
             "max_requests": total.requests,
             "max_total_tokens": total.prompt_tokens + total.completion_tokens,
             "max_cost": total.cost(limits) or 0.0,
         }
-        for name, value in found.items():
+        for name, value in spent.items():
             cap = getattr(limits, name)
             if cap is None:
                 continue

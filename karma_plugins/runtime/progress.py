@@ -29,13 +29,13 @@ def progress(label: str, total: int) -> Iterator[Advance]:
             yield bar.update
         return
     done, begun = 0, time.monotonic()
-    said = begun
+    last = begun
 
     def advance(pieces: int) -> None:
-        nonlocal done, said
+        nonlocal done, last
         done, now = done + pieces, time.monotonic()
-        if now - said >= LINE_EVERY:
-            said = now
+        if now - last >= LINE_EVERY:
+            last = now
             print(f"{label}: {done}/{total} in {now - begun:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
     yield advance

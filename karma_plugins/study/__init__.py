@@ -68,15 +68,15 @@ def arms(runs: pl.DataFrame) -> pl.DataFrame:
     seeds), and for the difference of accuracy to the base and for the win rate: mean, sd, low, high. sd, low
     and high are null for one seed.
     """
-    found = []
+    rows_ = []
     for (objective, pairing, condition, competency), part in _groups(runs, [*ARM, "condition", "competency"]):
-        told = {"objective": objective, "pairing": pairing, "condition": condition, "competency": competency}
-        told |= {"seeds": part.height}
-        told |= {"pairs": part["pairs"].min(), "steps": part["steps"].min()}
+        row = {"objective": objective, "pairing": pairing, "condition": condition, "competency": competency}
+        row |= {"seeds": part.height}
+        row |= {"pairs": part["pairs"].min(), "steps": part["steps"].min()}
         for measure in MEASURES:
-            told |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_list()).items()}
-        found.append(told)
-    return pl.DataFrame(found, infer_schema_length=None).sort(*ARM, "condition", "competency")
+            row |= {f"{measure}_{k}": v for k, v in _interval(part[measure].to_list()).items()}
+        rows_.append(row)
+    return pl.DataFrame(rows_, infer_schema_length=None).sort(*ARM, "condition", "competency")
 
 
 def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
@@ -90,7 +90,7 @@ def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
     zoo_high are the number of zoos and the t-interval of the mean with a zoo as the unit, zoo_least the least
     lower bound of any zoo's own interval. Null where fewer than two seeds or no spread leave it undefined.
     """
-    found = []
+    rows_ = []
     for measure in MEASURES:
         for (competency,), every in _groups(runs, ["competency"]):
             tests = []
@@ -108,8 +108,8 @@ def comparisons(runs: pl.DataFrame) -> pl.DataFrame:
                 ]
             corrected = statistics.holm([test["p"] for test in tests])
             for test, p_holm in zip(tests, corrected, strict=True):
-                found.append({"measure": measure, "competency": competency, **test, "p_holm": p_holm})
-    return pl.DataFrame(found, schema=COMPARISONS)
+                rows_.append({"measure": measure, "competency": competency, **test, "p_holm": p_holm})
+    return pl.DataFrame(rows_, schema=COMPARISONS)
 
 
 COMPARISONS = pl.Schema(
@@ -140,8 +140,8 @@ def report(runs: pl.DataFrame) -> str:
     several, conditions = runs["objective"].n_unique() > 1, runs["condition"].n_unique() > 1
 
     def arm(objective: str, pairing: str, condition: str = "") -> str:
-        told = f"{pairing}, {objective}" if several else pairing
-        return f"{condition}: {told}" if conditions and condition else told
+        name = f"{pairing}, {objective}" if several else pairing
+        return f"{condition}: {name}" if conditions and condition else name
 
     lines = [
         "| arm | seeds | pairs | steps | competency | accuracy, aligned minus base | win rate |",
@@ -201,8 +201,8 @@ def picture(runs: pl.DataFrame) -> Figure:
             mine |= {"competency": competency}
             dots = runs.filter(**mine)[measure].to_list()
             axes.plot(dots, [row + 0.18] * len(dots), ".", color="#8a929c", ms=4)
-            for found in table.filter(**mine).iter_rows(named=True):
-                mean, low, high = (found[f"{measure}_{k}"] for k in ("mean", "low", "high"))
+            for row_of_arm in table.filter(**mine).iter_rows(named=True):
+                mean, low, high = (row_of_arm[f"{measure}_{k}"] for k in ("mean", "low", "high"))
                 if low is not None:
                     axes.plot([low, high], [row, row], color="#2563a8", lw=2)
                 axes.plot(mean, row, "o", color="#2563a8", ms=5)
@@ -225,9 +225,9 @@ def _groups(runs: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, 
     yield from sorted(runs.sort("zoo", "seed").group_by(by, maintain_order=True), key=lambda group: group[0])
 
 
-def _comparable(found: Sequence[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    for i, a in enumerate(found):
-        yield from ((a, b) for b in found[i + 1 :] if (a[0] == b[0]) != (a[1] == b[1]))
+def _comparable(keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    for i, a in enumerate(keys):
+        yield from ((a, b) for b in keys[i + 1 :] if (a[0] == b[0]) != (a[1] == b[1]))
 
 
 def _interval(values: Sequence[float]) -> dict[str, float | None]:
@@ -241,15 +241,15 @@ Runs = Mapping[tuple[int | None, int], float]
 
 def _paired(a: tuple[Any, ...], b: tuple[Any, ...], of_a: Runs, of_b: Runs) -> dict[str, Any]:
     shared = sorted(of_a.keys() & of_b.keys(), key=lambda run: (run[0] is not None, run))
-    told = {"objective_a": a[0], "pairing_a": a[1], "objective_b": b[0], "pairing_b": b[1]}
-    told |= {"seeds": len(shared), "mean": None, "low": None, "high": None}
-    told |= {"p": None, "detectable": None, "seeds_needed": None}
+    row = {"objective_a": a[0], "pairing_a": a[1], "objective_b": b[0], "pairing_b": b[1]}
+    row |= {"seeds": len(shared), "mean": None, "low": None, "high": None}
+    row |= {"p": None, "detectable": None, "seeds_needed": None}
     if not shared:
-        return told
+        return row
     zoos: dict[int | None, list[float]] = {}
     for run in shared:
         zoos.setdefault(run[0], []).append(of_a[run] - of_b[run])
-    return told | _fixed(list(zoos.values())) | _by_zoo(list(zoos.values()))
+    return row | _fixed(list(zoos.values())) | _by_zoo(list(zoos.values()))
 
 
 def _fixed(zoos: Sequence[Sequence[float]]) -> dict[str, Any]:

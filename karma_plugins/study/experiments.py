@@ -41,8 +41,8 @@ class Experiment:
 
 def finished(folder: Path) -> dict[str, str]:
     """The commit of every experiment of the repository, by name."""
-    found = lineage.revisions(folder, experiments=True)
-    return {revision.experiment: str(revision.sha) for revision in found}
+    revisions = lineage.revisions(folder, experiments=True)
+    return {revision.experiment: str(revision.sha) for revision in revisions}
 
 
 def run(

@@ -118,8 +118,8 @@ class TrackedRun(StageRun):
         name: str | None = None,
         register: str | None = None,
     ) -> None:
-        made, data = (self._place(p) if p else None for p in (path, trained_on))
-        self._record.models.append(records.Model(name or "", str(made), data, register))
+        weights, data = (self._place(p) if p else None for p in (path, trained_on))
+        self._record.models.append(records.Model(name or "", str(weights), data, register))
 
     def _place(self, path: Path) -> str:
         return Path(os.path.relpath(path.parent.resolve() / path.name, self._workspace)).as_posix()

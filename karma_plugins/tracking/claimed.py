@@ -28,12 +28,12 @@ class Earlier:
         """The run that made these bytes from these inputs and params, in another state of the pipeline."""
         deps = {(dep.path, shortened(dep.digest)) for dep in stage.deps}
         outs = {(out.path, shortened(out.digest)) for out in stage.outs}
-        told = declared.params_of(stage)
+        params = declared.params_of(stage)
         for run in self._runs.get(stage.name, []):
             if (
                 {(d.path, d.digest) for d in run.outs} >= outs
                 and {(d.path, d.digest) for d in run.inputs} <= deps
-                and all(run.params.get(key, value) == value for key, value in told.items())
+                and all(run.params.get(key, value) == value for key, value in params.items())
             ):
                 return run
         return None
@@ -41,8 +41,8 @@ class Earlier:
 
 def uid(stage: LockedStage, pipeline: LockedPipeline) -> str:
     """The same for the same claim, so that it is one run however often it is made."""
-    told = [pipeline.pipeline.state, stage.name, [[out.path, out.digest] for out in stage.outs]]
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+    claim = [pipeline.pipeline.state, stage.name, [[out.path, out.digest] for out in stage.outs]]
+    return hashlib.blake2b(json.dumps(claim).encode(), digest_size=16).hexdigest()
 
 
 def record_of(

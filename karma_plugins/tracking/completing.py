@@ -106,11 +106,11 @@ class Session:
         lacking = {run.info.run_id for run in children if LACKS in run.data.tags}
         todo = []
         for stage in pipeline.stages:
-            made = {(out.path, shortened(out.digest)) for out in stage.outs}
+            outs = {(out.path, shortened(out.digest)) for out in stage.outs}
             same = [
                 run
                 for run in ended
-                if run.name == stage.name and made <= {(d.path, d.digest) for d in run.outs}
+                if run.name == stage.name and outs <= {(d.path, d.digest) for d in run.outs}
             ]
             if same and not any(run.id in lacking for run in same):
                 if stage.current:

@@ -60,17 +60,17 @@ def describe_at(path: Path, rev: str, workspace: Path) -> Data:
 
 def describe_locked(data: lineage.LockedData, workspace: Path, context: Context = "input") -> Data:
     """The data that dvc.lock names; the columns of tables where their bytes are in the workspace or cache."""
-    found = Data(data.path, data.path, data.digest, data.size, context=context, hash_name=data.hash_name)
-    _columns(found, lineage.at_hand(data, TABLE, workspace))
-    return found
+    described = Data(data.path, data.path, data.digest, data.size, context=context, hash_name=data.hash_name)
+    _columns(described, lineage.at_hand(data, TABLE, workspace))
+    return described
 
 
 def distinct(data: Iterable[Data]) -> list[Data]:
     """Each path once: what a stage reads and writes itself is what it wrote."""
-    found: dict[str, Data] = {}
+    by_path: dict[str, Data] = {}
     for one in data:
-        found[one.path] = one
-    return list(found.values())
+        by_path[one.path] = one
+    return list(by_path.values())
 
 
 def _columns(data: Data, tables: list[Path]) -> None:

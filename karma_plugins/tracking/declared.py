@@ -29,12 +29,12 @@ STEPS: Final = "plots/metrics/"
 
 def data_of(paths: Iterable[str], outs: Iterable[LockedData]) -> list[LockedData]:
     """The data at paths that outs hold: the outs themselves where they lie at or in a path."""
-    found: dict[str, LockedData] = {}
+    by_path: dict[str, LockedData] = {}
     places = list(paths)
     for out in outs:
         if makes(places, out.path):
-            found[out.path] = out
-    return list(found.values())
+            by_path[out.path] = out
+    return list(by_path.values())
 
 
 def files_at(
@@ -59,7 +59,7 @@ def read_metrics(
 
     Where two files have the same key each has its file before it.
     """
-    found: dict[str, dict[str, float]] = {}
+    by_file: dict[str, dict[str, float]] = {}
     lacking, named = [], list(paths)
     for file in files_at(named, outs, contents):
         if isinstance(file, str):
@@ -76,13 +76,13 @@ def read_metrics(
         if values is None:
             lacking.append(file.path)
         else:
-            found[file.path] = numbers(
+            by_file[file.path] = numbers(
                 values if isinstance(values, Mapping) else {PurePosixPath(file.path).stem: values}
             )
-    keys = [key for values in found.values() for key in values]
+    keys = [key for values in by_file.values() for key in values]
     metrics = {
         (f"{file}:{key}" if keys.count(key) > 1 else key): value
-        for file, values in found.items()
+        for file, values in by_file.items()
         for key, value in values.items()
     }
     return metrics, lacking
@@ -108,8 +108,8 @@ def write_plots(
 
 def _steps(path: str, data: bytes, at: int) -> list[Point]:
     """The points in a table of DVCLive's, under the name that its metrics.json has for them."""
-    _, found, within = path.partition(STEPS)
-    if not found or not path.endswith(".tsv"):
+    _, mark, within = path.partition(STEPS)
+    if not mark or not path.endswith(".tsv"):
         return []
     rows = [line.split("\t") for line in data.decode(errors="replace").splitlines()]
     if not rows or "step" not in rows[0] or len(rows[0]) < 2:
@@ -173,27 +173,27 @@ def _from(path: str, folder: str) -> str:
 
 def _trained_on(meta: Mapping[str, Any], model: LockedData, stage: LockedStage, folder: str) -> str | None:
     """The dependency that dvc.yaml says a model was trained on; LineageError where it is none."""
-    told = meta.get("trained_on")
-    if told is None:
+    stated = meta.get("trained_on")
+    if stated is None:
         return None
-    path, deps = posixpath.normpath(posixpath.join(folder, str(told))), [dep.path for dep in stage.deps]
+    path, deps = posixpath.normpath(posixpath.join(folder, str(stated))), [dep.path for dep in stage.deps]
     if path not in deps:
         raise LineageError(
-            f"dvc.yaml, stage {stage.name}, {model.path}: meta.trained_on is {told!r}, which is none of the "
-            f"stage's deps. Name one of them, as seen from dvc.yaml: {', '.join(deps)}."
+            f"dvc.yaml, stage {stage.name}, {model.path}: meta.trained_on is {stated!r}, which is none "
+            f"of the stage's deps. Name one of them, as seen from dvc.yaml: {', '.join(deps)}."
         )
     return path
 
 
 def notes(data: LockedData) -> dict[str, str]:
     """What dvc.yaml says of data in words, as tags of it as an input."""
-    said = {
+    words = {
         "dvc.desc": data.desc,
         "dvc.type": data.kind,
         "dvc.labels": ", ".join(data.labels),
         "dvc.meta": json.dumps(data.meta, sort_keys=True, default=str) if data.meta else "",
     }
-    return {key: value[:500] for key, value in said.items() if value}
+    return {key: value[:500] for key, value in words.items() if value}
 
 
 def params_of(stage: LockedStage) -> dict[str, str]:

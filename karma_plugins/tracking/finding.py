@@ -37,12 +37,12 @@ def find(store: Store, graph: Graph, what: str, root: Path) -> Found:
     word = what.removeprefix("models:/")
     if word.startswith("m-"):
         return _model(graph, word)
-    if HEX.fullmatch(word) and (found := _by_hash(store, graph, word)):
-        return found
-    if found := _by_path(graph, what, root):
-        return found
-    if found := _registered(store, graph, word):
-        return found
+    if HEX.fullmatch(word) and (place := _by_hash(store, graph, word)):
+        return place
+    if place := _by_path(graph, what, root):
+        return place
+    if place := _registered(store, graph, word):
+        return place
     raise TrackingError(
         f"{what}: no model, run, digest or path that MLflow knows. Name a registered model (`name/1`), a run "
         "id, a hash in dvc.lock or a path; `karma sync` tells MLflow what dvc.lock holds."

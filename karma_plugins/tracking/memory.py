@@ -44,8 +44,8 @@ class Memory:
 
     def __init__(self, root: Path, experiment: str, created: int, settings: Settings) -> None:
         place = os.environ.get("MLFLOW_TRACKING_URI") or ""
-        told = [VERSION, place, experiment, created, repr(settings)]
-        key = hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
+        identity = [VERSION, place, experiment, created, repr(settings)]
+        key = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
         self._root, self._file = root, root / ".karma" / "synced" / f"{key}.jsonl"
 
     def whole(self, chosen: Sequence[Revision]) -> dict[str | None, Held]:
@@ -58,12 +58,12 @@ class Memory:
                 known[sha] = Held(**entry)
             except (ValueError, TypeError, KeyError):
                 continue  # the last line of a process that was killed
-        found = {r.sha: known[r.sha] for r in chosen if r.sha in known and not r.experiment}
-        lacking = {digest for held in found.values() for digest in held.nowhere}
+        complete = {r.sha: known[r.sha] for r in chosen if r.sha in known and not r.experiment}
+        lacking = {digest for held in complete.values() for digest in held.nowhere}
         if lacking:
             come = self._come(lacking)
-            found = {sha: held for sha, held in found.items() if not come.intersection(held.nowhere)}
-        return found
+            complete = {sha: held for sha, held in complete.items() if not come.intersection(held.nowhere)}
+        return complete
 
     def _come(self, digests: Iterable[str]) -> set[str]:
         repo = open_repo(self._root)

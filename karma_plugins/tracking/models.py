@@ -32,8 +32,8 @@ def log_made(store: Store, run_id: str, parent: str, record: Record, final: Sequ
         model_id = _log_model(store, run_id, record, model, weights, source)
         for target in dict.fromkeys((run_id, parent)):
             link(store, target, model_id)
-        told = (model_id, source.path, source.short_digest) if source else (model_id, None, None)
-        of_models += [Metric(m.key, m.value, m.timestamp, m.step, *told) for m in final]
+        metric_source = (model_id, source.path, source.short_digest) if source else (model_id, None, None)
+        of_models += [Metric(m.key, m.value, m.timestamp, m.step, *metric_source) for m in final]
     return of_models
 
 
@@ -48,12 +48,12 @@ def register_made(store: Store, run_id: str, record: Record) -> None:
 
 def log_read(store: Store, run_id: str, record: Record, final: Sequence[Metric]) -> None:
     """Link a run to the models that it read, each of which gets the run's final metrics, too."""
-    made = {dataset.digest for dataset in record.datasets if dataset.context == "output"}
+    outputs = {dataset.digest for dataset in record.datasets if dataset.context == "output"}
     known = store.models()
     read = [
         _nearest(known[data.digest], record.state).id
         for data in record.datasets
-        if data.context == "input" and data.digest in known and data.digest not in made
+        if data.context == "input" and data.digest in known and data.digest not in outputs
     ]
     read = list(dict.fromkeys(read))
     if read:
@@ -82,10 +82,10 @@ def _log_model(
     tags = {names.allowed(key): names.tag(value) for key, value in tags.items()}
     params = {names.allowed(key): names.param(value) for key, value in record.params.items()}
     name = names.plain(model.name)
-    made = store.client.create_logged_model(store.experiment, name, run_id, tags, params)
-    store.client.finalize_logged_model(made.model_id, "READY")
-    store.learn(tags, made.model_id, name, run_id, made.creation_timestamp)
-    return str(made.model_id)
+    logged = store.client.create_logged_model(store.experiment, name, run_id, tags, params)
+    store.client.finalize_logged_model(logged.model_id, "READY")
+    store.learn(tags, logged.model_id, name, run_id, logged.creation_timestamp)
+    return str(logged.model_id)
 
 
 def _logged(store: Store, run_id: str, weights: Data) -> str | None:

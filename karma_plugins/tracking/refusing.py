@@ -33,8 +33,8 @@ class Trouble:
 def reason(error: Exception) -> str:
     """The first line of what MLflow said, without passwords."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    said = next((line for line in lines if "Error)" in line or "error" in line.lower()), lines[0])
-    return without_password(said)[:300]
+    chosen = next((line for line in lines if "Error)" in line or "error" in line.lower()), lines[0])
+    return without_password(chosen)[:300]
 
 
 def cure(error: Exception) -> str:
@@ -61,6 +61,6 @@ def told(error: Exception, place: str) -> TrackingError:
     """One line that says what MLflow said, where, and what to do."""
     if isinstance(error, StoreError):
         return TrackingError(str(error))
-    said = reason(error).rstrip()
-    said += "" if said.endswith((".", "!", "?")) else "."
-    return TrackingError(without_password(f"MLflow at {place}: {said} {cure(error)}"))
+    message = reason(error).rstrip()
+    message += "" if message.endswith((".", "!", "?")) else "."
+    return TrackingError(without_password(f"MLflow at {place}: {message} {cure(error)}"))

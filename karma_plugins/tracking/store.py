@@ -94,8 +94,8 @@ class Store:
                 raise
         given = os.environ.get("MLFLOW_EXPERIMENT_NAME") or named
         name = given or default_name(self.root)
-        if found := self.client.get_experiment_by_name(name):
-            return self._usable(found)
+        if experiment := self.client.get_experiment_by_name(name):
+            return self._usable(experiment)
         identity = repository(self.root)
         if identity and not given:
             text = identity.replace("'", "")
@@ -126,9 +126,9 @@ class Store:
 
     def begin(self, record: Record, parent: str | None = None) -> str:
         """The run of a record, and the pipeline run around it, made where they are not there yet."""
-        if found := self.find("karma.uid", record.uid):
-            self.log_params(found.info.run_id, record.params, found.data.params)
-            return str(found.info.run_id)
+        if existing := self.find("karma.uid", record.uid):
+            self.log_params(existing.info.run_id, record.params, existing.data.params)
+            return str(existing.info.run_id)
         if parent is None:
             parent = str(self.pipeline(record).info.run_id)
             self.client.update_run(parent, status="RUNNING")

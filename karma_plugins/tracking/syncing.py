@@ -52,13 +52,13 @@ def sync(
             faults: list[str] = []
             pipelines = lineage.locked(root, revision, settings, faults)
             done.refused |= dict.fromkeys(faults, "")
-            told = session.complete(pipelines)
-            if revision.sha and told and not faults:
-                memory.keep(revision.sha, told)
-            if told and told.bare and not revision.sha:
-                told = None
+            outcome = session.complete(pipelines)
+            if revision.sha and outcome and not faults:
+                memory.keep(revision.sha, outcome)
+            if outcome and outcome.bare and not revision.sha:
+                outcome = None
             if not revision.sha:
-                workspace = (pipelines, told.runs) if told and not faults else None
+                workspace = (pipelines, outcome.runs) if outcome and not faults else None
         advance(1)
     if not done.refused:
         quick.leave(store, *(workspace or (None, 0)))

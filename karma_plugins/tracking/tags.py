@@ -34,13 +34,13 @@ def origin(folder: Path) -> dict[str, str]:
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
     """Versions of installed libraries, none of which is imported for it."""
-    found = {"version.python": platform.python_version()}
+    by_library = {"version.python": platform.python_version()}
     for library in libraries:
         try:
-            found[f"version.{library}"] = metadata.version(library)
+            by_library[f"version.{library}"] = metadata.version(library)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_library
 
 
 def pipeline_name(pipeline: lineage.Pipeline, origin: Mapping[str, str], telling: Sequence[str] = ()) -> str:

@@ -17,8 +17,8 @@ from karma_plugins.tracking.store import Store
 def trace(store: Store, what: str, root: Path) -> Lineage:
     """What `what` came from and what it became; TrackingError where nothing or several things fit it."""
     graph = history.graph(store)
-    found = find(store, graph, what, root)
-    place = found.place
+    origin = find(store, graph, what, root)
+    place = origin.place
     if isinstance(place, StageRun):
         later: dict[str, StageRun] = {}
         for out in place.outs:
@@ -28,7 +28,7 @@ def trace(store: Store, what: str, root: Path) -> Lineage:
     else:
         models = [model for model in graph.models if model.weights == place]
         models = sorted(models, key=lambda model: not model.versions)[:1]
-        tree = Lineage(what, graph.origin(place, found.state), models, graph.descendants(place))
+        tree = Lineage(what, graph.origin(place, origin.state), models, graph.descendants(place))
         outs = (place,)
     tree.became_models = graph.models_of(tree.became_runs)
     tree.commands = [command for out in outs for command in commands(out, root)]

@@ -22,7 +22,7 @@ def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list
     """
     graph = history.graph(store)
     known = {run.name for run in graph.runs} | deleted(store)
-    found: list[Difference] = []
+    all_differences: list[Difference] = []
     untold: list[str] = []
     for pipeline in pipelines:
         runs = {run.name: run for run in graph.runs if run.state == pipeline.pipeline.state}
@@ -31,12 +31,14 @@ def differences(store: Store, pipelines: Sequence[LockedPipeline]) -> tuple[list
             if not stage.current:
                 continue
             if stage.name in runs:
-                found += _of_run(graph, runs[stage.name], stage)
+                all_differences += _of_run(graph, runs[stage.name], stage)
             elif synced or stage.name in known or (stage.code and not runs):
-                found.append(Difference(stage.name, "mlflow", "no run of this state; `karma sync` makes one"))
+                all_differences.append(
+                    Difference(stage.name, "mlflow", "no run of this state; `karma sync` makes one")
+                )
             else:
                 untold.append(stage.name)
-    return found, untold
+    return all_differences, untold
 
 
 def deleted(store: Store) -> set[str]:
@@ -47,14 +49,14 @@ def deleted(store: Store) -> set[str]:
 
 
 def _of_run(graph: Graph, run: StageRun, stage: LockedStage) -> list[Difference]:
-    found = []
+    lines = []
     claimed = {data.path: shortened(data.digest) for data in (*stage.deps, *stage.outs)}
     for datum in (*run.inputs, *run.outs):
         if claimed.get(datum.path, datum.digest) != datum.digest:
-            told = f"run {run.id} ({run.name}) says {datum.digest}, dvc.lock says {claimed[datum.path]}"
-            found.append(Difference(datum.path, "mlflow", told))
+            difference = f"run {run.id} ({run.name}) says {datum.digest}, dvc.lock says {claimed[datum.path]}"
+            lines.append(Difference(datum.path, "mlflow", difference))
     for model in graph.models_of([run]):
         if claimed.get(model.weights.path) != model.weights.digest:
-            told = f"model {model.id} says {model.weights.digest}, dvc.lock says otherwise"
-            found.append(Difference(model.weights.path, "mlflow", told))
-    return found
+            difference = f"model {model.id} says {model.weights.digest}, dvc.lock says otherwise"
+            lines.append(Difference(model.weights.path, "mlflow", difference))
+    return lines

@@ -65,8 +65,8 @@ def usage(model: Model, requests: Sequence[Request], options: EndpointOptions) -
 
     if not isinstance(model.source, Endpoint):
         return None
-    told = forecast(model.source, chat_requests(requests, options), options.limits)
-    return at_most(model.source.endpoint, told.usage, options.limits, kept=told.kept)
+    expected = forecast(model.source, chat_requests(requests, options), options.limits)
+    return at_most(model.source.endpoint, expected.usage, options.limits, kept=expected.kept)
 
 
 def chat_requests(requests: Sequence[Request], options: EndpointOptions) -> list[ChatRequest]:

@@ -118,8 +118,8 @@ def _read_json(path: Path) -> tuple[pl.DataFrame, list[Place]]:
         prompt = record.get("prompt")
         messages = prompt if isinstance(prompt, list) else record.get("messages")
         last = messages[-1] if isinstance(messages, list) and messages else None
-        asked = prompt if isinstance(prompt, str) else _content(last)
-        places.append(Place(where, None if asked is None else str(asked)))
+        question = prompt if isinstance(prompt, str) else _content(last)
+        places.append(Place(where, None if question is None else str(question)))
     return pl.DataFrame(rows, schema={"prompt_id": pl.String, **FIELDS}), places
 
 
@@ -159,5 +159,5 @@ def _identity(record: Mapping[str, Any], where: str) -> str:
 
 def _excerpt(place: Place, identity: str | None) -> str:
     """The prompt that a row answers as a person knows it: its id, and the text where the file holds it."""
-    asked = place.asked
-    return str(identity) if asked is None else f"{identity} ('{' '.join(asked.split())[:60]}')"
+    question = place.asked
+    return str(identity) if question is None else f"{identity} ('{' '.join(question.split())[:60]}')"

@@ -35,11 +35,11 @@ def score(answers: Sequence[Answer], options: CompetenceOptions) -> list[float |
     is found.
     """
     known = _places(options.rank) if options.rank else _means(Path(str(options.profile)))
-    found: list[float | Verdict] = []
+    scores: list[float | Verdict] = []
     for answer in answers:
         value = known.get((answer.model, answer.competency), known.get((answer.model, None)))
-        found.append(value if value is not None else Verdict(None, "skipped", "competence unknown"))
-    return found
+        scores.append(value if value is not None else Verdict(None, "skipped", "competence unknown"))
+    return scores
 
 
 def _places(rank: Mapping[str, float]) -> dict[tuple[str, str | None], float]:
@@ -63,10 +63,10 @@ def _means(folder: Path) -> dict[tuple[str, str | None], float]:
         .agg(pl.col("score").mean())
     )
     overall = means.group_by("model", maintain_order=True).agg(pl.col("score").mean())
-    found: dict[tuple[str, str | None], float] = {
+    mean_of: dict[tuple[str, str | None], float] = {
         (model, competency): value for model, competency, value in means.iter_rows()
     }
-    return found | {(model, None): value for model, value in overall.iter_rows()}
+    return mean_of | {(model, None): value for model, value in overall.iter_rows()}
 
 
 def _reads(options: CompetenceOptions) -> list[Path]:

@@ -41,8 +41,8 @@ def _score(answer: Answer, options: InstructionsOptions) -> Verdict:
     if answer.constraints is None or not answer.constraints.strip():
         return Verdict(None, "skipped", "no constraints")
     try:
-        asked = _instructions(answer.constraints)
-        followed = [_follows(answer, name, arguments, options.check) for name, arguments in asked]
+        wanted = _instructions(answer.constraints)
+        followed = [_follows(answer, name, arguments, options.check) for name, arguments in wanted]
     except _UncheckedError as reason:
         return Verdict(None, "failed", str(reason))
     if options.credit == "all":
@@ -80,8 +80,8 @@ def _follows(answer: Answer, name: str, arguments: dict[str, Any], check: str) -
 
     strict = check == "strict"
     test = utils.test_instruction_following_strict if strict else utils.test_instruction_following_loose
-    asked = next((m["content"] for m in reversed(answer.messages) if m["role"] == "user"), "")
-    example = utils.InputExample(key=0, instruction_id_list=[name], prompt=asked, kwargs=[arguments])
+    prompt = next((m["content"] for m in reversed(answer.messages) if m["role"] == "user"), "")
+    example = utils.InputExample(key=0, instruction_id_list=[name], prompt=prompt, kwargs=[arguments])
     try:
         return bool(test(example, answer.text).follow_all_instructions)
     except Exception as error:

@@ -59,11 +59,11 @@ def score(answers: Sequence[Answer], options: LikelihoodOptions) -> list[Verdict
             verdicts[i] = Verdict(None, "failed", reason)
         elif not isinstance(tokens, str):
             rows[i] = tokens
-    said = scoring.log_probabilities(
+    log_probs = scoring.log_probabilities(
         model, tokenizer, [row for row, _ in rows.values()], [start for _, start in rows.values()],
         options.batch_size,
     )  # fmt: skip
-    for i, each in zip(rows, said, strict=True):
+    for i, each in zip(rows, log_probs, strict=True):
         value = float(np.exp(each.mean()))
         verdicts[i] = Verdict(value) if math.isfinite(value) else Verdict(None, "failed", NOT_FINITE)
     return [verdicts[i] for i in range(len(answers))]
@@ -75,9 +75,9 @@ def _tokens(
     """The tokens of prompt and answer, and how many are the prompt's; or why there are none."""
     from karma_plugins.models import templates
 
-    asked = [dict(message) for message in answer.messages]
-    replied = [*asked, {"role": "assistant", "content": disarmed(answer.text)}]
-    before = templates.render(tokenizer, source, asked)
+    messages = [dict(message) for message in answer.messages]
+    replied = [*messages, {"role": "assistant", "content": disarmed(answer.text)}]
+    before = templates.render(tokenizer, source, messages)
     whole = templates.render(tokenizer, source, replied, answered=True)
     for text in (before, whole):
         if isinstance(text, templates.Refusal):

@@ -37,11 +37,11 @@ def usage(pairs: Iterable[AnswerPair], times: int, options: LlmPairwiseOptions) 
 
 def question(pair: AnswerPair, template: Template) -> llm.Question:
     """What is asked about one pair, in the order given."""
-    said = llm.conversation(pair.a)
-    case = case_number(said, pair.a.text, pair.b.text, pair.a.reference or "")
+    shown = llm.conversation(pair.a)
+    case = case_number(shown, pair.a.text, pair.b.text, pair.a.reference or "")
     values = {
         "case": case,
-        "conversation": quoted("CONVERSATION", said, case),
+        "conversation": quoted("CONVERSATION", shown, case),
         "reference": llm.reference(pair.a, case),
         "first": quoted("FIRST ANSWER", pair.a.text, case),
         "second": quoted("SECOND ANSWER", pair.b.text, case),

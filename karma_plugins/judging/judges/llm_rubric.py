@@ -59,12 +59,12 @@ def usage(answers: Iterable[Answer], times: int, options: LlmRubricOptions) -> E
 
 def question(answer: Answer, options: LlmRubricOptions, template: Template) -> llm.Question:
     """What is asked about one answer."""
-    said = llm.conversation(answer)
-    case = case_number(said, answer.text, answer.reference or "")
+    shown = llm.conversation(answer)
+    case = case_number(shown, answer.text, answer.reference or "")
     values = {
         "case": case,
         "aspects": "\n".join(f"- {name}: {meaning}" for name, meaning in options.aspects.items()),
-        "conversation": quoted("CONVERSATION", said, case),
+        "conversation": quoted("CONVERSATION", shown, case),
         "reference": llm.reference(answer, case),
         "answer": quoted("ANSWER", answer.text, case),
         "reply": json.dumps({llm.CASE: case} | dict.fromkeys(options.aspects, "a number from 1 to 5")),

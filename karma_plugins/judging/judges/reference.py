@@ -119,20 +119,20 @@ def final_number(text: str) -> Decimal | None:
     """
     text = SEPARATOR.sub(",", CURRENCY.sub("", text))
     text = LATEX_FRACTION.sub(_plain_fraction, VULGAR.sub(_written_out, text)).translate(SLASHES)
-    found = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
-    return _value(found[-1].groupdict()) if found else None
+    matches = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
+    return _value(matches[-1].groupdict()) if matches else None
 
 
-def _plain_fraction(found: re.Match[str]) -> str:
-    whole = f"{found['whole'].strip()} " if found["whole"] else ""
-    above, below = (found[side] or found[f"{side}_digit"] for side in ("above", "below"))
-    after = f" {found['after']}" if found["after"] else ""
+def _plain_fraction(match: re.Match[str]) -> str:
+    whole = f"{match['whole'].strip()} " if match["whole"] else ""
+    above, below = (match[side] or match[f"{side}_digit"] for side in ("above", "below"))
+    after = f" {match['after']}" if match["after"] else ""
     return f"{whole}{above}/{below}{after}"
 
 
-def _written_out(found: re.Match[str]) -> str:
-    whole = f"{found['whole']} " if found["whole"] else ""
-    return whole + unicodedata.normalize("NFKC", found["sign"])
+def _written_out(match: re.Match[str]) -> str:
+    whole = f"{match['whole']} " if match["whole"] else ""
+    return whole + unicodedata.normalize("NFKC", match["sign"])
 
 
 def _value(parts: Mapping[str, str | None]) -> Decimal:

@@ -53,8 +53,8 @@ def score(answers: Sequence[Answer], options: RewardModelOptions) -> list[Verdic
     verdicts: dict[int, Verdict] = {}
     rows: dict[int, list[int]] = {}
     for i, answer in enumerate(answers):
-        asked = [*answer.messages, {"role": "assistant", "content": disarmed(answer.text)}]
-        text = templates.render(tokenizer, source, asked, answered=True)
+        messages = [*answer.messages, {"role": "assistant", "content": disarmed(answer.text)}]
+        text = templates.render(tokenizer, source, messages, answered=True)
         if isinstance(text, templates.Refusal):
             verdicts[i] = Verdict(None, "failed", text.reason)
             continue

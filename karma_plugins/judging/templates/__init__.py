@@ -27,7 +27,7 @@ class Template:
         """
         parts = (("system", self.system), ("user", self.user))
         return [
-            {"role": role, "content": PLACE.sub(lambda found: values[found[1]], part).strip()}
+            {"role": role, "content": PLACE.sub(lambda match: values[match[1]], part).strip()}
             for role, part in parts
             if part.strip()
         ]
@@ -57,16 +57,16 @@ class Form:
                 f"{path}: no such template. Copy one of {FOLDER.name}/*.md of judges and edit it."
             )
         try:
-            found = PARTS.match(path.read_text(encoding="utf-8-sig"))
+            parts = PARTS.match(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError:
             raise PluginError(f"{path}: not UTF-8. Save the template as UTF-8.") from None
-        if found is None:
+        if parts is None:
             raise PluginError(
                 f"{path}: a template has a line [system], its text, a line [user] and its text."
             )
-        places = set(PLACE.findall(found["system"] + found["user"]))
+        places = set(PLACE.findall(parts["system"] + parts["user"]))
         for place in sorted(places - set(known)):
             raise PluginError(f"{path}: unknown place '{{{{{place}}}}}'.{did_you_mean(place, known)}")
         for place in sorted(set(self.needed) - places):
             raise PluginError(f"{path}: place '{{{{{place}}}}}' is missing. A judge can't do without it.")
-        return Template(found["system"], found["user"])
+        return Template(parts["system"], parts["user"])

@@ -40,7 +40,7 @@ def measure(evidence: Evidence, options: BlendOptions) -> pl.DataFrame:
     weights = np.array([options.weights[name] for name in parts])
     weights = weights / weights.sum()
     shared = set.intersection(*(set(part["competency"]) for part in parts.values())) if len(pairs) else set()
-    found = []
+    blends = []
     for competency in sorted(shared, key=lambda name: (name is not None, name or "")):
         tables = [_of(part, competency) for part in parts.values()]
         columns = {
@@ -53,7 +53,7 @@ def measure(evidence: Evidence, options: BlendOptions) -> pl.DataFrame:
             _first(names)
             for names in zip(*(_reasons(n, t) for n, t in zip(parts, tables, strict=True)), strict=True)
         ]
-        found.append(
+        blends.append(
             rows(
                 pairs,
                 competency,
@@ -64,7 +64,7 @@ def measure(evidence: Evidence, options: BlendOptions) -> pl.DataFrame:
                 n_items=least,
             )
         )
-    return gather(found)
+    return gather(blends)
 
 
 def _of(part: pl.DataFrame, competency: str | None) -> pl.DataFrame:

@@ -98,10 +98,10 @@ def _title(run: Run) -> str:
 def _asked(run: Run) -> str:
     """What was asked, in one line."""
     curriculum, train = (run.params.get(name) or {} for name in ("curriculum", "train"))
-    told = [
+    words = [
         f"{len(run.models)} models",
         f"judges: {', '.join(run.judges) or 'none'}",
         f"pairing {curriculum['pairing']}" if "pairing" in curriculum else "",
         f"objective {train['objective']} on {train['base']}" if "objective" in train else "",
     ]
-    return " · ".join(part for part in told if part)
+    return " · ".join(part for part in words if part)

@@ -88,10 +88,10 @@ def heldout(run: Run) -> Rows | None:
     table, prompts = run.table("heldout"), run.table("prompts")
     if table is None or prompts is None:
         return None
-    asked = prompts.select("prompt_id", "reference", prompt=content("messages", roles=True))
+    prompt_texts = prompts.select("prompt_id", "reference", prompt=content("messages", roles=True))
     whole = (
         table.with_columns(change=pl.col("aligned_reward") - pl.col("base_reward"))
-        .join(asked, on="prompt_id", how="left", maintain_order="left")
+        .join(prompt_texts, on="prompt_id", how="left", maintain_order="left")
         .sort("change", "prompt_id", "sample", nulls_last=True)
     )
     limit = _limit(whole, ("prompt", "base", "aligned"))
@@ -108,8 +108,8 @@ def content(column: str, *, roles: bool = False) -> pl.Expr:
     plain = pl.col(column).list.eval(content).list.join("\n\n", ignore_nulls=True)
     if not roles:
         return plain
-    told = pl.col(column).list.eval(whole).list.join("\n\n", ignore_nulls=True)
-    return pl.when(pl.col(column).list.len() > 1).then(told).otherwise(plain)
+    text = pl.col(column).list.eval(whole).list.join("\n\n", ignore_nulls=True)
+    return pl.when(pl.col(column).list.len() > 1).then(text).otherwise(plain)
 
 
 def _texts(table: pl.DataFrame) -> pl.DataFrame:
@@ -152,7 +152,7 @@ def _verdicts(run: Run, some: pl.DataFrame) -> dict[tuple[str, str], list[list[A
         scored.setdefault(row["response_id"], {})[row["judge"]] = row
     keys = some.select("chosen_id", "rejected_id")
     compared = _compared(comparisons, keys)
-    found: dict[tuple[str, str], list[list[Any]]] = {}
+    verdicts: dict[tuple[str, str], list[list[Any]]] = {}
     for chosen, rejected in keys.iter_rows():
         mine, theirs = scored.get(chosen, {}), scored.get(rejected, {})
         said = [
@@ -165,15 +165,15 @@ def _verdicts(run: Run, some: pl.DataFrame) -> dict[tuple[str, str], list[list[A
             for judge in sorted(mine.keys() | theirs.keys())
             if any((side.get(judge) or {}).get("status") != "skipped" for side in (mine, theirs))
         ]
-        found[chosen, rejected] = said + compared.get((chosen, rejected), [])
-    return found
+        verdicts[chosen, rejected] = said + compared.get((chosen, rejected), [])
+    return verdicts
 
 
 def _compared(comparisons: pl.LazyFrame, keys: pl.DataFrame) -> dict[tuple[str, str], list[list[Any]]]:
     """Comparisons of the two answers of a pair, as seen from the chosen one."""
     forth = keys.lazy().rename({"chosen_id": "response_a", "rejected_id": "response_b"})
     back = keys.lazy().rename({"chosen_id": "response_b", "rejected_id": "response_a"})
-    found: dict[tuple[str, str], list[list[Any]]] = {}
+    by_pair: dict[tuple[str, str], list[list[Any]]] = {}
     for side, is_a in ((forth, True), (back, False)):
         rows = comparisons.join(side, on=["response_a", "response_b"], how="semi").sort(
             "judge", "response_a", "order"
@@ -183,8 +183,8 @@ def _compared(comparisons: pl.LazyFrame, keys: pl.DataFrame) -> dict[tuple[str, 
             better = p if is_a or p is None else 1.0 - p
             shown = "chosen first" if (row["order"] == "ab") == is_a else "rejected first"
             said = [row["judge"], _shown(better), None, row["reason"] or "", shown]
-            found.setdefault((a, b) if is_a else (b, a), []).append(said)
-    return found
+            by_pair.setdefault((a, b) if is_a else (b, a), []).append(said)
+    return by_pair
 
 
 def _score(row: Mapping[str, Any] | None) -> Any:

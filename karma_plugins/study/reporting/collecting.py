@@ -144,13 +144,13 @@ class Run:
     @cached_property
     def scores(self) -> pl.DataFrame:
         """Table `scores` of all models that have one."""
-        found = [self.place(f"data/profile/{model}/scores.parquet") for model in self.models]
-        return tables.read_all([place for place in found if place], SCORES)
+        frames = [self.place(f"data/profile/{model}/scores.parquet") for model in self.models]
+        return tables.read_all([place for place in frames if place], SCORES)
 
     def responses(self) -> pl.LazyFrame:
         """Table `responses` of all models that have one, to be read as far as it is needed."""
-        found = [self.place(f"data/responses/{model}.parquet") for model in self.models]
-        return tables.scan_all([place for place in found if place], RESPONSES)
+        frames = [self.place(f"data/responses/{model}.parquet") for model in self.models]
+        return tables.scan_all([place for place in frames if place], RESPONSES)
 
     def verdicts(self) -> tuple[pl.LazyFrame, pl.LazyFrame]:
         """Tables `judgements` and `comparisons` of all judges that spoke."""

@@ -65,10 +65,10 @@ def changes(evaluation: Mapping[str, Any]) -> list[Change]:
         return []
     blocks = [("all", evaluation, evaluation["prompts"]["counted"])]
     blocks += [(name, block, block["prompts"]) for name, block in evaluation["competency"].items()]
-    found = []
+    rows = []
     for name, block, n in blocks:
         accuracy, change = block["accuracy"], block["accuracy"]["difference"]
-        found.append(
+        rows.append(
             Change(
                 "held-out prompts", name, n, accuracy["base"]["mean"], accuracy["aligned"]["mean"],
                 change["mean"], change["low"], change["high"], block["win_rate"]["mean"],
@@ -76,13 +76,13 @@ def changes(evaluation: Mapping[str, Any]) -> list[Change]:
         )  # fmt: skip
     for name, block in benchmarks(evaluation).items():
         change = block["difference"]
-        found.append(
+        rows.append(
             Change(
                 "benchmark", name, block["items"], block["base"], block["aligned"], change["mean"],
                 change["low"], change["high"],
             )
         )  # fmt: skip
-    return found
+    return rows
 
 
 def benchmarks(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,15 +228,15 @@ def headline(run: Run) -> dict[str, float]:
     of held-out prompts that the aligned model answers worse, `verdicts_failed` that of the judges' words.
     """
     figures: dict[str, float | None] = {}
-    found = changes(run.metrics("evaluate"))
-    if found:
-        overall = found[0]
+    summary = changes(run.metrics("evaluate"))
+    if summary:
+        overall = summary[0]
         figures |= {
             "accuracy_base": overall.before, "accuracy_aligned": overall.after,
             "difference": overall.difference, "difference_low": overall.low, "difference_high": overall.high,
             "win_rate": overall.win_rate,
         }  # fmt: skip
-    if of_benchmarks := [change.difference for change in found if change.kind == "benchmark"]:
+    if of_benchmarks := [change.difference for change in summary if change.kind == "benchmark"]:
         figures["benchmark_worst"] = min(of_benchmarks)
     if counts := outcomes(run.table("heldout")):
         figures["answers_worse"] = counts["worse"] / max(sum(counts.values()), 1)

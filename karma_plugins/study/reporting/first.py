@@ -152,7 +152,7 @@ def _worse(run: Run, changes: Sequence[Change]) -> Child:
     lower = sorted((change for change in changes if change.is_lower), key=lambda change: change.difference)
     if not changes:
         return tag("p", "Nothing was evaluated, so nothing is known to be worse.")
-    told: list[Child] = [
+    words: list[Child] = [
         tag(
             "li",
             tag("strong", f"{change.kind}, {change.competency}: ", class_="bad"),
@@ -163,7 +163,7 @@ def _worse(run: Run, changes: Sequence[Change]) -> Child:
         )
         for change in lower
     ]
-    head: Child = tag("ul", told) if told else tag("p", "No competency and no benchmark fell.")
+    head: Child = tag("ul", words) if words else tag("p", "No competency and no benchmark fell.")
     counts = findings.outcomes(run.table("heldout"))
     if not counts:
         return head
@@ -184,7 +184,7 @@ def _biased(run: Run) -> Child:
         return tag("p", "No jury's bias report is there.")
     judged = [habit for habit in habits if habit.measure in findings.HABITS]
     shown = [habit for habit in judged if habit.says and habit.judge != "the rewards"]
-    told: list[Child] = [
+    words: list[Child] = [
         tag(
             "li",
             tag("strong", f"{habit.judge}: {habit.says}", class_="bad"),
@@ -198,7 +198,7 @@ def _biased(run: Run) -> Child:
         for habit in judged
         if not habit.says and habit.value is not None and habit.judge != "the rewards"
     ]
-    parts: list[Child] = [tag("ul", told)] if told else [tag("p", "No habit is found.")]
+    parts: list[Child] = [tag("ul", words)] if words else [tag("p", "No habit is found.")]
     if clear:
         names = ", ".join(
             sorted({f"{habit.judge} ({habit.measure.replace('_', ' ')})" for habit in clear})[:4]
@@ -226,8 +226,8 @@ def _failed(run: Run) -> Child:
     failed = judges.filter(judges["failed"] > 0)
     if failed.is_empty():
         return tag("p", f"No verdict of {judges.height} judge{'s' * (judges.height != 1)} failed.")
-    told = ", ".join(f"{row['judge']} {row['failed']:,}" for row in failed.iter_rows(named=True))
-    return tag("p", tag("strong", "Failed verdicts: ", class_="bad"), f"{told}.")
+    words = ", ".join(f"{row['judge']} {row['failed']:,}" for row in failed.iter_rows(named=True))
+    return tag("p", tag("strong", "Failed verdicts: ", class_="bad"), f"{words}.")
 
 
 def _bytes(run: Run) -> Child:
@@ -243,7 +243,7 @@ def _bytes(run: Run) -> Child:
         if (out := by_path.get(path))
     ]
     head = tag("tr", [tag("th", name, scope="col") for name in ("data", "hash in dvc.lock", "here")])
-    told = tag(
+    words = tag(
         "table", tag("caption", "What was made", class_="away"), tag("thead", head), tag("tbody", rows)
     )
     commit = run.commit
@@ -255,7 +255,7 @@ def _bytes(run: Run) -> Child:
             " with changes that are not committed" if commit.dirty else "",
         ]
     restored = restoring(run)
-    return [tag("p", "Made on ", where, "."), told, tag("p", tag("code", restored[0])) if restored else None]
+    return [tag("p", "Made on ", where, "."), words, tag("p", tag("code", restored[0])) if restored else None]
 
 
 def state(run: Run, out: Out) -> Html:
@@ -273,7 +273,7 @@ def restoring(run: Run) -> list[str]:
     commit = run.commit
     if commit is None or not run.outs:
         return []
-    told = [f"git checkout {commit.sha[:10]} && dvc checkout"]
+    commands = [f"git checkout {commit.sha[:10]} && dvc checkout"]
     if commit.dirty:
-        told = ["git commit -a  # first: a hash of dvc.lock leads nowhere before it is committed"]
-    return [*told, "karma lineage data/model", "karma verify"]
+        commands = ["git commit -a  # first: a hash of dvc.lock leads nowhere before it is committed"]
+    return [*commands, "karma lineage data/model", "karma verify"]

@@ -90,11 +90,11 @@ def _heldout(run: Run) -> pl.LazyFrame | None:
     if prompts is None or table is None:
         return None
     change = pl.col("aligned_reward") - pl.col("base_reward")
-    asked = prompts.drop("competency")
+    prompt_texts = prompts.drop("competency")
     return (
         table.lazy()
         .with_columns(change=change)
-        .join(asked, on="prompt_id", how="left")
+        .join(prompt_texts, on="prompt_id", how="left")
         .sort("change", "prompt_id", "sample", nulls_last=True)
     )
 
