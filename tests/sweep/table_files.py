@@ -31,7 +31,7 @@ GARBAGE: list[tuple[Any, str]] = [
     ("null", "null"), ("[]", "no records"), ("{}", "an empty record"), ("[[]]", "a list in a list"), ("[null]", "null in a list"),
     ("NaN", "NaN"), ('{"prompt": NaN}', "a NaN"), ("1" * 5000, "a long number"), ('{"a": ' + "9" * 5000 + "}", "long digits"),
     ("version https://git-lfs.github.com/spec/v1\n", "LFS pointer"), ("<html><body>404</body></html>", "HTML"),
-    (gzip.compress(b"[" * 1000), "packed garbage"), (gzip.compress(b"x" * 1000)[:40], "cut gzip"),
+    (gzip.compress(b"[" * 1000, mtime=0), "packed garbage"), (gzip.compress(b"x" * 1000, mtime=0)[:40], "cut gzip"),
     (b"PK\x03\x04" + b"\0" * 60, "zip"), (b"PAR1" + b"\0" * 60 + b"PAR1", "parquet without a footer"),
     ('{"prompt": "\\ud83d"}', "half a character"), ("\u202e{}", "a mark that turns"), ("\x1b[2J", "an escape sequence"),
 ]  # fmt: skip
@@ -247,7 +247,7 @@ CASES: list[Case] = [
         for odd in (5, [], [5], [{"role": 5, "content": "x"}], [{"role": "assistant", "content": 5}], {"a": 1}, None)
     ),
     goes("karma import trl x.json --out new", "", holds("x.json", PAIRS)),
-    goes("karma import trl x.jsonl.gz --out new", "", holds("x.jsonl.gz", gzip.compress(b'{"prompt":"a","chosen":"b","rejected":"c"}\n'))),
+    goes("karma import trl x.jsonl.gz --out new", "", holds("x.jsonl.gz", gzip.compress(b'{"prompt":"a","chosen":"b","rejected":"c"}\n', mtime=0))),
     # --- prompts that evaluation items hold
     *(
         stops("prompts", "items", holds("items.jsonl", content), param("prompts.seen.items", "items.jsonl"))
