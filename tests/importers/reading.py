@@ -37,7 +37,7 @@ def save(records: list[Any], file: Path) -> Path:
     if file.suffix == ".parquet":
         pl.DataFrame(records).write_parquet(file)
     elif file.name.endswith(".jsonl.gz"):
-        file.write_bytes(gzip.compress(lines.encode()))
+        file.write_bytes(gzip.compress(lines.encode(), mtime=0))
     else:
         file.write_text(lines if file.suffix == ".jsonl" else json.dumps(records))
     return file

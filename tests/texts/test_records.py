@@ -51,7 +51,7 @@ def all_of(path: Path) -> list[dict[str, Any]]:
 )
 def test_marks_blank_lines_and_packing(tmp_path: Path, name: str, content: bytes, packed: bool) -> None:
     path = tmp_path / (f"{name}.gz" if packed else name)
-    path.write_bytes(gzip.compress(content) if packed else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
     assert [record["a"] for record in all_of(path)] == ["1", "2"]
 
 
@@ -218,9 +218,9 @@ def test_half_characters_are_refused_in_prompts_and_counted_in_imports(tmp_path:
 
 
 def test_prompts_and_profiles_come_packed(tmp_path: Path) -> None:
-    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(b"prompt,competency\nWhat?,x\n\nWhy?,y\n"))
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(b"prompt,competency\nWhat?,x\n\nWhy?,y\n", mtime=0))
     assert read_prompts(tmp_path / "p.csv.gz").height == 2
-    (tmp_path / "s.csv.gz").write_bytes(gzip.compress(b"model,mmlu\na,0.5\nb,0.25\n"))
+    (tmp_path / "s.csv.gz").write_bytes(gzip.compress(b"model,mmlu\na,0.5\nb,0.25\n", mtime=0))
     assert read_profiles(tmp_path / "s.csv.gz").scores["score"].to_list() == [0.5, 0.25]
     (tmp_path / "i.jsonl.gz").write_bytes(gzip.compress(b'{"q": "one"}\n["two", 3]\n'))
     assert filters.read_items(tmp_path / "i.jsonl.gz") == ["one", "two"]
