@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from karma_plugins.errors import KarmaError, not_installed, refused_by_system
 INTERRUPTED = 130
 #: Characters of a line on stderr.
 LONGEST = 2000
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 JOINERS = "\t\xad\u200c\u200d"
 STOPPED = "Stopped by Ctrl-C. Finished work is kept: the same command goes on where it was."
 
@@ -73,6 +75,7 @@ def guard(run: Any, *args: Any, **kwargs: Any) -> Any:
     """
     warnings.showwarning = _one_line
     try:
+        _log()
         return run(*args, **kwargs)
     except (KeyboardInterrupt, click.Abort):
         if os.environ.get("KARMA_DEBUG"):
@@ -120,6 +123,28 @@ def _interrupted(kind: type[BaseException], error: BaseException, trace: Traceba
     sys.stderr.write(f"{STOPPED}\n")
     sys.stderr.flush()
     os._exit(INTERRUPTED)
+
+
+def _log() -> None:
+    """Show what the package logs, on stderr, from the level that `KARMA_LOG` names on."""
+    level = os.environ.get("KARMA_LOG", "").upper()
+    if not level:
+        return
+    if level not in LEVELS:
+        raise KarmaError(f"KARMA_LOG={level}: is no level. Set it to one of {', '.join(LEVELS)}.")
+    logger = logging.getLogger("karma_plugins")
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Printable("%(asctime)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+
+
+class _Printable(logging.Formatter):
+    """Lines that a terminal obeys in nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _end(line: str, status: int) -> NoReturn:

@@ -56,9 +56,10 @@ def read_all(paths: Iterable[Path], schema: Schema) -> pl.DataFrame:
 
 
 def scan(path: Path | str, schema: Schema) -> pl.LazyFrame:
-    """A table to be read as far as it is needed; its columns are checked, its rows were when it was written.
+    """A table to be read as far as it is needed; its columns and the order of its keys are checked.
 
-    Raises TableError as `read` does.
+    The other checks of its rows were made when it was written. Raises TableError as `read` does, and where
+    rows stand twice or out of order.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,7 +72,25 @@ def scan(path: Path | str, schema: Schema) -> pl.LazyFrame:
             f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
         ) from error
     check(empty, schema, where=str(path))
+    _check_order(frame, schema, path)
     return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.columns.items())
+
+
+def _check_order(frame: pl.LazyFrame, schema: Schema, path: Path) -> None:
+    """Raise TableError where another program has doubled rows or put tables one below the other."""
+    first = pl.col(schema.key[0])
+    twice = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift()) for key in schema.key)
+    try:
+        faults = frame.select(twice=twice.any(), unsorted=(first < first.shift()).any()).collect()
+    except pl.exceptions.PolarsError as error:
+        raise TableError(
+            f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
+        ) from error
+    if faults.height and any(faults.row(0)):
+        raise TableError(
+            f"{path}: rows of table {schema.name} stand twice or out of order by {', '.join(schema.key)}, as "
+            "no stage writes them. Make it again: `dvc repro`."
+        )
 
 
 def scan_all(paths: Iterable[Path], schema: Schema) -> pl.LazyFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -130,3 +131,21 @@ def noop(*_: object) -> None:
 
 def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("level", "line"), [("debug", "karma_plugins.x: loading \\x1b[2J\n"), ("warning", "")]
+)
+def test_what_the_package_logs_is_shown_on_request(
+    level: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("karma_plugins")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    monkeypatch.setenv("KARMA_LOG", level)
+    console.guard(logging.getLogger("karma_plugins.x").info, "loading %s", "\x1b[2J")
+    assert capsys.readouterr().err.endswith(line)
+    monkeypatch.setenv("KARMA_LOG", "loud")
+    with pytest.raises(SystemExit):
+        console.guard(int)
+    assert "KARMA_LOG=LOUD: is no level" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -128,6 +129,19 @@ def test_a_scan_is_checked_like_a_table_that_is_read(tmp_path: Path) -> None:
         TableError, match="column 'score' of table judgements is missing. Did you mean 'scoer'"
     ):
         tables.scan(tmp_path / "odd.parquet", JUDGEMENTS)
+
+
+@pytest.mark.parametrize(
+    "order", [lambda t: pl.concat([t, t]), lambda t: pl.concat([t, t]).sort(t.columns), lambda t: t.reverse()]
+)
+def test_a_scan_stops_at_rows_that_no_stage_wrote(
+    tmp_path: Path, order: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
+    """Doubled, put one below the other, or sorted anew: what a lazy reader would count twice in silence."""
+    table = pl.concat(in_parts(9)).sort(JUDGEMENTS.key)
+    order(table).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="rows of table judgements stand twice or out of order"):
+        tables.scan(tmp_path / "t.parquet", JUDGEMENTS)
     (tmp_path / "text.parquet").write_text("no")
     with pytest.raises(TableError, match="not a readable parquet file"):
         tables.scan(tmp_path / "text.parquet", JUDGEMENTS)

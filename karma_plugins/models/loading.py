@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 import warnings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+LOG = logging.getLogger(__name__)
 __all__ = [
     "Head",
     "check_chat_template",
@@ -69,6 +71,7 @@ def loaded(
     key = (head, weights.model_dump_json(), *(fingerprint(path) for path in _read(weights)))
     if not _last or _last[0].key != key:
         _last.clear()  # before the next is loaded: two may not fit
+        LOG.info("loading %s (%s)", weights.location, head)
         tokenizer = load_tokenizer(weights)
         _last.append(_Kept(key, load_model(weights, head=head), tokenizer))
     return _last[0].model, _last[0].tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import re
 from collections import deque
@@ -31,6 +32,7 @@ from karma_plugins.runtime.shards import karma_folder, key, locked
 if TYPE_CHECKING:
     import httpx
 
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 UNREACHABLE = failed("cut connection", "no connection")
 
@@ -200,6 +202,9 @@ class _Run:
             # Spread by what is asked, so that requests that failed together do not come back together.
             spread = 0.5 + int(call.key[:4], 16) / 0xFFFF
             pause = min(self.limits.backoff * 2 ** (tries - 1) * spread, self.limits.max_wait)
+            LOG.info(
+                "try %d failed (%s); the next in %.1f s", tries, reply.error, pause if wait is None else wait
+            )
             if reply.failure == "rate limit" or wait is not None:
                 self.throttle.too_many(entered, pause if wait is None else wait)
             else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -28,6 +29,7 @@ from karma_plugins.runtime.pieces import Computation, Witness
 if TYPE_CHECKING:
     from filelock import FileLock
 
+LOG = logging.getLogger(__name__)
 #: Computes pieces and yields their keys with what they give, in any order.
 Run: TypeAlias = Callable[[Iterator[Piece]], Iterator[tuple[str, bytes]]]
 
@@ -129,6 +131,7 @@ class _Shift:
         if key not in self.locks:
             raise PluginError(f"the runner gave a result for '{key}', which it was not given or gave before.")
         _keep(self.cache.path(key), key, rows)
+        LOG.debug("%s: piece %s is kept", self.cache.folder.name, key)
         self.last = key, rows
         self._release(key)
         return True
