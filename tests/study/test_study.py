@@ -202,12 +202,12 @@ def repository_of_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     stage = {
         "cmd": "python work.py",
         "params": ["curriculum", "train", "broken"],
-        "metrics": ["metrics/evaluate.json", "metrics/train.json"],
+        "metrics": [{"metrics/evaluate.json": {"cache": False}}, "metrics/train.json"],  # held by git, by DVC
     }
     (root / "work.py").write_text(dedent(WORK))
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"all": stage}}))
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    (root / ".gitignore").write_text("/metrics/\n/study/\n/.karma/\n/mlflow.db*\n/mlruns/\n")
+    (root / ".gitignore").write_text("/metrics/train.json\n/study/\n/.karma/\n/mlflow.db*\n/mlruns/\n")
     for words in (
         ["git", "init", "-q", "-b", "main"],
         [*DVC, "init", "-q"],
