@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -82,7 +83,13 @@ def test_imports_of_tests_and_benchmarks_are_declared(repository: Path, project:
     }
     declared = distributions(project["dependencies"])
     declared |= {d for name in project["optional-dependencies"] for d in extra(project, name)}
-    lm_sim = {"lmsim": "lm-sim", "moto": "moto", "yaml": "pyyaml", "psycopg2": "psycopg2-binary"}
+    lm_sim = {
+        "lmsim": "lm-sim",
+        "PIL": "pillow",
+        "moto": "moto",
+        "yaml": "pyyaml",
+        "psycopg2": "psycopg2-binary",
+    }
     assert {lm_sim.get(name, normalised(name)) for name in names} - declared == set(), names
 
 
@@ -160,12 +167,14 @@ def test_the_core_measures_kinship(tmp_path: Path) -> None:
 
 
 def test_plugins_that_lack_a_package_are_shown_as_not_installed(tmp_path: Path) -> None:
-    done = karma("plugins", folder=tmp_path)
+    done = karma("plugins", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("  ")}
+    install = {row["name"]: row["install"] for row in json.loads(done.stdout)["plugins"]}
     for name, named in {"dpo": "train", "ppo": "ppo", "lm-eval": "profile", "likelihood": "models"}.items():
-        assert lines[name].endswith(f"not installed: pip install 'karma-plugins[{named}]'")
-    assert "not installed" not in lines["kin"] + lines["reference"] + lines["capa"] + lines["endpoint"]
+        assert install[name] == f"pip install 'karma-plugins[{named}]'"
+    assert not any(install[name] for name in ("kin", "reference", "capa", "endpoint"))
+    shown = karma("plugins", folder=tmp_path).stdout
+    assert shown.count("not installed: pip install 'karma-plugins[") == sum(map(bool, install.values()))
 
 
 def test_every_plugin_says_what_it_needs() -> None:
@@ -240,7 +249,14 @@ def test_another_distributions_absent_package_is_one_line(capsys: pytest.Capture
     assert "pip install not-a-package-of-anyone" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_keeps_its_traceback() -> None:
+def test_a_fault_of_ours_is_called_that_and_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        guard(import_module, "karma_plugins.not_there")
+    assert "unexpected ModuleNotFoundError" in (line := capsys.readouterr().err)
+    assert "KARMA_DEBUG=1 shows all of it" in line
+    monkeypatch.setenv("KARMA_DEBUG", "1")
     with pytest.raises(ModuleNotFoundError):
         guard(import_module, "karma_plugins.not_there")
 

@@ -85,7 +85,7 @@ def clone(server: ChatServer, tmp_path: Path, repository: Path, monkeypatch: pyt
         yaml.safe_dump({"stages": {name: stages[name] for name in ("judge", "jury")}})
     )
     Path("stages").symlink_to(repository / "stages")
-    Path(".gitignore").write_text("/data/verdicts/\n/data/jury/\n/metrics/\n/.karma/\n")
+    Path(".gitignore").write_text("/data/verdicts/\n/data/jury/\n/.karma/\n")
     Path("params.yaml").write_text(yaml.safe_dump(settings(server.url)))
     registry = manager.load()
     lock.accept(registry)

@@ -225,7 +225,9 @@ def test_what_was_made_from_a_source_and_by_a_run(copied: Path, monkeypatch: pyt
         assert "Trained from it: model" in said
         assert "aligned-small/1" in said
     assert "no model, run, digest or path" in karma("lineage", "nothing", status=1)
-    assert "Name a .png" in karma("lineage", "raw.txt", "--picture", "picture.txt", status=1)
+    assert "a picture is one of .png, .svg, .pdf" in karma(
+        "lineage", "raw.txt", "--picture", "picture.txt", status=1
+    )
 
 
 def test_lineage_without_a_database_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

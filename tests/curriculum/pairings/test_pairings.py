@@ -125,7 +125,7 @@ def test_target_kin_without_a_target_or_with_an_unknown_one_stops():
     with pytest.raises(ParamsError, match=r"curriculum\.target: pairing 'target-kin' needs the candidate"):
         pairs("target-kin")
     with pytest.raises(
-        ParamsError, match=r"curriculum\.target: 'model-9' is no candidate\. Did you mean 'model-4'"
+        ParamsError, match=r"curriculum\.target: no candidate is called 'model-9'\. Did you mean 'model-4'"
     ):
         build(by_chance(0), "target-kin", target="model-9")
 
