@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,23 @@ def test_clear_stops():
         run(prompts(split="train"))
     with pytest.raises(EmptyResultError, match="judge 'exact' gave no verdict on 80 rows.*failed: down"):
         run(judge=lambda answers, options: [Verdict(None, "failed", "down")] * len(answers))
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_many_failures_of_a_judge_are_warned_about_with_counts(broken):
+    """As in stage judge: from one verdict in twenty on."""
+
+    def judge(answers, options):
+        return [
+            Verdict(None, "failed", "broken reply") if int(a.prompt_id[1:]) < broken else 1.0 for a in answers
+        ]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(judge=judge)
+    said = [str(w.message) for w in caught if "judge 'exact'" in str(w.message)]
+    assert len(said) == (broken == 2), said
+    assert all("4 of 79 verdicts failed (5.1%): broken reply (4)" in line for line in said)
 
 
 def test_intervals_are_those_of_a_plain_bootstrap_and_cover():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +19,10 @@ from karma_plugins.checking.findings import Findings, is_made
 from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.curriculum import target as standing
 from karma_plugins.errors import did_you_mean
+from karma_plugins.judging.llm import LlmOptions, asks_with_system
 from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
+from karma_plugins.registry.manager import OURS
 from karma_plugins.registry.stages import STAGES
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,12 +48,13 @@ def check(registry: Registry) -> Findings:
     _sections(document, pipeline, findings)
     prompt_table = _prompts(document, pipeline, outs, findings)
     pool, generators = _models(document, registry, prompt_table, outs, findings)
-    weights.look(pool, prompt_table, findings)
-    used = _plugins(document, registry, outs, findings)
+    uses = _uses({f"models.{name}": model for name, model in pool.items()}, weights.Sent.PROMPTS)
+    used = _plugins(document, registry, outs, uses, findings)
     if generators:
         used["generate"] = generators
     _competencies(document, prompt_table, findings)
-    _training(document, outs, findings)
+    uses += _uses({"train.base": _training(document, outs, findings)}, weights.Sent.PAIRS)
+    weights.look(uses, prompt_table, findings)
     _chosen(findings)
     _interpolated(document, pipeline, findings)
     _unwatched(document, pipeline, used.get("judge", ()), outs, findings)
@@ -256,10 +259,26 @@ def _model(name: str, path: str, findings: Findings) -> Model | None:
     return model
 
 
+def _uses(named: Mapping[str, Model | None], sent: weights.Sent) -> list[weights.Use]:
+    """Those of the models that have weights of their own."""
+    return [
+        weights.Use(where, model.source, sent)
+        for where, model in named.items()
+        if model is not None and isinstance(model.source, models.Weights)
+    ]
+
+
 def _plugins(
-    document: Mapping[str, Any], registry: Registry, outs: set[Path], findings: Findings
+    document: Mapping[str, Any],
+    registry: Registry,
+    outs: set[Path],
+    uses: list[weights.Use],
+    findings: Findings,
 ) -> dict[str, list[Bound[Any]]]:
-    """What each section names, as far as it can be used; what asks the models is looked at with them."""
+    """What each section names, as far as it can be used; what asks the models is looked at with them.
+
+    Weights that judges ask are added to `uses`.
+    """
     _section("tracking", params.TrackingSection, document, findings)
     for stage in STAGES.values():
         if stage.own is not None:
@@ -275,7 +294,7 @@ def _plugins(
             continue  # what asks the models is looked at with them
         bound = (findings.attempt(selection.bind, choice, registry) for choice in stage.choices(sections))
         used[stage.name] = [one for one in bound if one is not None]
-        _asked_models(used[stage.name], outs, findings)
+        uses += _asked_models(stage.name, used[stage.name], outs, findings)
     for where, name in (("jury", "judge"), ("evaluate", "evaluate")):
         jury = sections.get(where)
         if where == "evaluate" and jury is not None:
@@ -300,14 +319,42 @@ def _runner(document: Mapping[str, Any], registry: Registry, findings: Findings)
             findings.attempt(runner.check_installed)
 
 
-def _asked_models(used: Iterable[Bound[Any]], outs: set[Path], findings: Findings) -> None:
-    """The models that judges ask."""
+def _asked_models(
+    stage: str, used: Iterable[Bound[Any]], outs: set[Path], findings: Findings
+) -> list[weights.Use]:
+    """The models that judges ask: servers are noted in the findings, weights are given back.
+
+    How another distribution's judge asks the weights that it reads is for itself to know: they are not among
+    those given back.
+    """
+    uses: list[weights.Use] = []
     for judge in used:
         reads = judge.plugin.reads
-        if isinstance(judge.plugin, Judge) and reads is not None and not _awaited(judge, outs):
-            for path in findings.attempt(reads, judge.options) or ():
-                if path.suffix in (".yaml", ".yml"):
-                    _model(judge.name, str(path), findings)
+        if not isinstance(judge.plugin, Judge) or reads is None or _awaited(judge, outs):
+            continue
+        paths, where = findings.attempt(reads, judge.options) or (), f"{stage}.judges.{judge.name}"
+        descriptors = {
+            str(path): _model(judge.name, str(path), findings)
+            for path in paths
+            if path.suffix in (".yaml", ".yml")
+        }
+        named = getattr(judge.options, "model", None)
+        if judge.origin.distribution != OURS.distribution or not paths or not isinstance(named, str):
+            continue
+        model = (
+            descriptors[named]
+            if named in descriptors
+            else findings.attempt(models.load, judge.name, named, where=where)
+        )
+        uses += _uses({where: model}, _sent(judge.options, paths))
+    return uses
+
+
+def _sent(options: Any, paths: Sequence[Path]) -> weights.Sent:
+    """What a judge sends the weights that it asks."""
+    if not isinstance(options, LlmOptions):
+        return weights.Sent.ANSWERED
+    return weights.Sent.SYSTEM_QUESTION if asks_with_system(paths) else weights.Sent.QUESTION
 
 
 def _jury(
@@ -348,9 +395,11 @@ def _competencies(document: Mapping[str, Any], prompt_table: pl.DataFrame | None
             )
 
 
-def _training(document: Mapping[str, Any], outs: set[Path], findings: Findings) -> None:
+def _training(document: Mapping[str, Any], outs: set[Path], findings: Findings) -> Model | None:
+    """The model that training starts from, where it is there; and the one that the curriculum is for."""
     train, curriculum = document.get("train"), document.get("curriculum")
     base = train.get("base") if isinstance(train, Mapping) else None
+    model: Model | None = None
     if isinstance(base, str) and not is_made(base, outs):
         model = findings.attempt(models.load, "base", base, where="train.base")
         if model is not None and isinstance(model.source, models.Weights):
@@ -365,6 +414,7 @@ def _training(document: Mapping[str, Any], outs: set[Path], findings: Findings) 
         findings.errors.append(
             f"params.yaml, curriculum.target: '{target}' is no candidate in section 'models'."
         )
+    return model
 
 
 def _chosen(findings: Findings) -> None:

@@ -26,7 +26,7 @@ from karma_plugins.contracts import (
 )
 from karma_plugins.errors import ModelError
 from karma_plugins.judging.quotation import quoted
-from karma_plugins.judging.templates import Form
+from karma_plugins.judging.templates import PARTS, Form
 from karma_plugins.requesting.spending import Limits, Usage, at_most, expected
 from karma_plugins.texts.references import accepted
 
@@ -184,6 +184,12 @@ def reads(form: Form, options: LlmOptions) -> list[Path]:
     form.read(options.template)
     model = models.load("judge", options.model, where="option 'model' of an LLM judge")
     return [*models.files(model), form.path(options.template)]
+
+
+def asks_with_system(paths: Sequence[Path]) -> bool:
+    """Whether a judge whose `reads` gave these paths sends a system message before its question."""
+    parts = PARTS.match(paths[-1].read_text(encoding="utf-8-sig"))
+    return parts is not None and bool(parts["system"].strip())
 
 
 def keeps_shards(options: LlmOptions) -> bool:

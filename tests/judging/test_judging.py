@@ -383,3 +383,10 @@ def test_a_recall_of_nothing_about_these_answers_stops() -> None:
     said = Verdicts(cases.judgements([("p0000", "stranger", "gpt4", 0.5)]), COMPARISONS.empty())
     with pytest.raises(EmptyResultError, match="First reason: skipped: no recorded verdict"):
         run(recorded(), recorded=said)
+
+
+def test_a_recorded_judge_without_records_says_so_in_its_own_stage() -> None:
+    with pytest.raises(
+        EmptyResultError, match="gave no verdict on 9 rows. First reason: skipped: no recorded"
+    ):
+        run(recorded())
