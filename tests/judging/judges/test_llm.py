@@ -292,6 +292,16 @@ def test_a_model_on_this_machine_can_be_asked(tmp_path: Path) -> None:
     assert plugin.reads(options) == [model, template]
 
 
+def test_a_judges_request_is_fitted_to_its_server(server: Server) -> None:
+    shape = {"rename": {"max_tokens": "max_completion_tokens"}, "leave_out": ["temperature"]}
+    descriptor = json.loads(server.descriptor.read_text()) | {"request": shape}
+    server.descriptor.write_text(json.dumps(descriptor))
+    server.brain = rates(5, 5, 5, 5)
+    assert rubric(server, answer("4")) == [Verdict(1.0)]
+    assert "max_completion_tokens" in server.asked[0]
+    assert not {"max_tokens", "temperature"} & server.asked[0].keys()
+
+
 def test_recorded_answers_are_no_judge(tmp_path: Path) -> None:
     (tmp_path / "responses.jsonl").write_text("")
     with pytest.raises(ModelError, match="can't judge"):
