@@ -68,7 +68,7 @@ def files(name: str) -> dict[Path, str]:
 
 def gitignore(name: str) -> str:
     """What git must not carry of a pipeline: one static list, so that DVC adds none beside an out."""
-    names = ["/data/", "/plots/", "/.karma/", "/mlflow.db*", "/mlruns/", "__pycache__/"]
+    names = ["/data/", "/plots/", "/.karma/", "/mlflow.db*", "/mlruns/", "/dvc_plots/", "__pycache__/"]
     return "\n".join([*names, *TEMPLATES[name].ignored]) + "\n"
 
 
