@@ -292,6 +292,33 @@ def test_a_model_on_this_machine_can_be_asked(tmp_path: Path) -> None:
     assert plugin.reads(options) == [model, template]
 
 
+def test_what_a_model_on_this_machine_says_does_not_depend_on_what_else_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions of unlike length, asked in one batch and one by one."""
+    texts: list[list[str | None]] = []
+    ask = llm._ask_weights
+
+    def heard(*arguments: Any) -> Any:
+        replies = ask(*arguments)
+        texts.append([reply.text for reply in replies])
+        return replies
+
+    monkeypatch.setattr(llm, "_ask_weights", heard)
+    template = tmp_path / "short.md"
+    template.write_text("[system]\n{{case}}\n[user]\n{{answer}}{{conversation}}{{aspects}}{{reply}}\n")
+    model = str(tiny.write_model(tmp_path / "tiny"))
+    options = LlmRubricOptions(model=model, template=str(template), aspects={"a": "b"}, max_tokens=6)
+    answers = [answer("4", question="?"), answer("four " * 3, question="?"), answer("44", question="? " * 5)]
+    score(answers, options)
+    (together,) = texts
+    for one in answers:
+        score([one], options)
+    assert [text for (text,) in texts[1:]] == together
+    assert None not in together
+    assert len(set(together)) > 1
+
+
 def test_a_judges_request_is_fitted_to_its_server(server: Server) -> None:
     shape = {"rename": {"max_tokens": "max_completion_tokens"}, "leave_out": ["temperature"]}
     descriptor = json.loads(server.descriptor.read_text()) | {"request": shape}
