@@ -105,7 +105,11 @@ def read_verdicts(folder: Path) -> Verdicts:
         for schema in (JUDGEMENTS, COMPARISONS)
     ]
     if all(frame.is_empty() for frame in verdicts):
-        raise TableError(f"{folder}: holds neither judgements.parquet nor comparisons.parquet with any row.")
+        raise TableError(
+            f"{folder}: {'holds' if folder.exists() else 'is not there, so it holds'} neither "
+            "judgements.parquet nor comparisons.parquet with any row. Name the folder that recorded verdicts "
+            "were imported to (`karma import`)."
+        )
     return Verdicts(*verdicts)
 
 

@@ -56,7 +56,7 @@ def generate(model: Model, requests: Sequence[Request], options: TransformersOpt
 
     if not isinstance(model.source, Weights):
         raise ModelError(
-            f"models.{model.name}: generator 'transformers' needs weights, found {model.path}. "
+            f"models.{model.name}: generator 'transformers' needs weights, found '{model.path}'. "
             "Name generator 'recorded' or 'endpoint' for this model."
         )
     weights, tokenizer = loading.loaded(model.source)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import re
 from pathlib import Path
 
 import polars as pl
@@ -136,3 +138,28 @@ def test_provenance_names_every_judge_with_versions_and_the_inputs_hashes(tmp_pa
     found = dataset.provenance(judges, schemas.BIAS.empty(), hashes([tmp_path / "rewards.parquet"]))
     assert found.judges == {"one": "one (x 1), one (x 2)", "two": "two (y 1)"}
     assert found.hashes == {"rewards.parquet": hashlib.md5(b"bytes").hexdigest()}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_card_accounts_for_every_possible_pair(tmp_path: Path, seed: int):
+    """What it says was kept and dropped, by reason, is all that was possible, and what is loaded."""
+    draw = random.Random(seed)
+    name, options = draw.choice(
+        [("kin", {"radius": draw.uniform(0.3, 1.0)}), ("random", {}), ("best-worst", {"count": 2})]
+    )
+    limits = {
+        "margin": draw.choice([0.0, 0.25, 0.5]),
+        "budget": draw.choice([None, 25]),
+        "per_prompt": draw.choice([None, 1]),
+        "per_model": draw.choice([None, 9]),
+    }
+    made = build(by_chance(seed, samples=draw.choice([1, 2])), name, options, **limits)
+    dataset.write(made, tmp_path, CurriculumSection(pairing=name, **limits), Provenance())
+    _, _, rest = card(tmp_path)[1].partition("## What was kept and dropped")
+    rows = re.findall(r"^\| (.+?) \| (-?\d+) \|$", rest.partition("\n## ")[0], flags=re.M)
+    numbers = {reason: int(count) for reason, count in rows}
+    possible, kept = numbers.pop("possible"), numbers.pop("kept")
+    assert len(rows) == len(numbers) + 2
+    assert all(count < 0 for count in numbers.values())
+    assert possible + sum(numbers.values()) == kept
+    assert kept == pl.read_parquet(tmp_path / dataset.TRAIN).height
