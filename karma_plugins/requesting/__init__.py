@@ -243,7 +243,8 @@ class _Run:
         except (TimeoutError, httpx.TimeoutException):
             return failed("timeout", f"no answer in {self.limits.timeout:g} s"), None, call.most
         except BodyError as error:
-            return failed("too large" if error.large else "cut connection", str(error)), None, call.most
+            reason = self.mask(str(error))
+            return failed("too large" if error.large else "cut connection", reason), None, call.most
         except httpx.ConnectError as error:
             return self._unconnected(error), None, Usage(1)
         except (httpx.RequestError, httpx.InvalidURL) as error:
@@ -298,7 +299,8 @@ class _Run:
         if math.isnan(seconds):
             return None
         if not seconds <= self.limits.max_wait:
-            raise RequestError(f"it asks to wait {one_line(value)[:80]}. Run again then, or raise max_wait.")
+            said = one_line(self.mask(value))[:80]
+            raise RequestError(f"it asks to wait {said}. Run again then, or raise max_wait.")
         return max(seconds, 0.0)
 
     def _before(self, waiting: Iterable[_Call]) -> None:

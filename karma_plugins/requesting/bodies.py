@@ -31,7 +31,7 @@ async def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
     if encoding in ("", "identity"):
         return await _gathered(response, most)
     if encoding not in WINDOWS:
-        raise BodyError(f"it is packed as '{encoding[:40]}', which was not asked for")
+        raise BodyError(f"it is packed as '{encoding}', which was not asked for")
     unpacker = zlib.decompressobj(WINDOWS[encoding])
     parts, room = [], most
     try:
