@@ -325,7 +325,8 @@ def test_a_pipeline_with_mlflow_holds_no_secret(tmp_path: Path, repository: Path
         ):  # fmt: skip
             run([*python, *arguments], **more)
     ends = {" ".join(words[2:]): status for words, status, _ in said}
-    assert (ends["stages.generate far"], ends["stages.judge llm"]) == (0, 0), said
+    last = {" ".join(words[2:]): out.decode(errors="replace")[-300:] for words, _, out in said}
+    assert (ends["stages.generate far"], ends["stages.judge llm"]) == (0, 0), last["stages.judge llm"]
     assert (folder / "mlflow.db").is_file()
     assert (folder / "data" / "verdicts" / "llm").is_dir()
     places = {str(path.relative_to(folder)): data for path, data in bytes_below(folder)}
