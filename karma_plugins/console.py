@@ -81,10 +81,10 @@ def guard(run: Any, *args: Any, **kwargs: Any) -> Any:
         if os.environ.get("KARMA_DEBUG"):
             raise
         _end(STOPPED, INTERRUPTED)
-    except Exception as error:
-        if os.environ.get("KARMA_DEBUG"):
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit) or os.environ.get("KARMA_DEBUG"):
             raise
-        _end(f"Error: {described(error)}", 1)
+        _end(f"Error: {described(error)}", 1)  # also a panic of polars, which is no Exception
 
 
 def interruptible() -> None:
@@ -92,7 +92,7 @@ def interruptible() -> None:
     sys.excepthook = _interrupted
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """What went wrong, in one line."""
     if isinstance(error, KarmaError):
         return " ".join(str(error).split())
@@ -105,7 +105,7 @@ def described(error: Exception) -> str:
     return _unexpected(error)
 
 
-def _unexpected(error: Exception) -> str:
+def _unexpected(error: BaseException) -> str:
     """A fault: what it was and where, for whoever mends it."""
     said = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
