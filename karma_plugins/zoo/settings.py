@@ -107,7 +107,9 @@ class ZooSettings(BaseModel):
     heads: int = Field(default=4, ge=1)
     batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=4e-3, gt=0)
-    threads: int = Field(default=2, ge=1, description="torch threads; the weights' last bits depend on it")
+    threads: int = Field(
+        default=1, ge=1, description="torch threads; the weights' last bits depend on their number"
+    )
     forms: Mapping[str, Form] = Field(default_factory=lambda: dict(FORMS))
     strength: float = Field(default=1.0, ge=0, le=1, description="share of a member's lessons in its form")
     family: Mapping[str, Annotated[Member, Field()]] = Field(default_factory=lambda: dict(STRANGERS))
