@@ -24,10 +24,12 @@ from typing import Any
 import hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from karma_plugins.errors import KarmaError
 from tests.survival.fuzz_targets import TARGETS, Target
 
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "karma-hypothesis")
 #: Seconds after which a reader counts as one that never ends.
 ENDLESS = 20
 #: What readers stumble over: pieces to put anywhere into a file.
@@ -161,7 +163,7 @@ def main() -> None:
                 continue
             seed += 1
             try:
-                ends[target.name] += fuzz(target, 300, seed)
+                ends[target.name] += fuzz(target, 100, seed)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from karma_plugins.errors import KarmaError, RequestError
+from karma_plugins.judging.judges import llm_rubric
 from karma_plugins.models import Endpoint
 from karma_plugins.requesting import ChatRequest, complete
 from karma_plugins.requesting.secrets import Mask
@@ -262,6 +263,8 @@ def echoing() -> Iterator[ChatServer]:
         async def _answer(self, body: Any, writer: Any) -> bool:
             shown = list(SHOWN.values())
             self.tries["all"] += 1
+            if "BEGIN CONVERSATION" in body["messages"][-1]["content"] and self.tries["all"] % 3:
+                return await super()._answer(body, writer)
             form = shown[self.tries["all"] % len(shown)]
             places = list(replies_of(form).items())
             harmless = [content for place, content in places if place not in FINAL]
@@ -269,7 +272,11 @@ def echoing() -> Iterator[ChatServer]:
             await writer.drain()
             return False
 
-    with serving(Echo()) as server:
+    def verdict(said: str) -> str:
+        case = re.search(r"^BEGIN CONVERSATION ([0-9a-f]{16})$", said, re.MULTILINE)[1]
+        return json.dumps({"case": case} | dict.fromkeys(llm_rubric.ASPECTS, 3))
+
+    with serving(Echo(speak=verdict)) as server:
         yield server
 
 
