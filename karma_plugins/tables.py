@@ -15,7 +15,7 @@ import polars as pl
 
 from karma_plugins.contracts import Verdicts
 from karma_plugins.errors import TableError, did_you_mean
-from karma_plugins.runtime.files import replacing
+from karma_plugins.runtime.files import naming_a_full_disk, replacing
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
 
 
@@ -159,7 +159,8 @@ class Parts:
             raise ValueError(f"{self.path}: rows of table {self.schema.name} came out of order")
         self.last = keys.row(-1)
         self.files.append(Path(self.folder.name) / f"{len(self.files):06d}.parquet")
-        frame.write_parquet(self.files[-1], row_group_size=ROW_GROUP_SIZE)
+        with naming_a_full_disk(self.files[-1]):
+            frame.write_parquet(self.files[-1], row_group_size=ROW_GROUP_SIZE)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self.folder:

@@ -26,7 +26,7 @@ from karma_plugins.models import Weights
 from karma_plugins.params import TrainSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime import processes, shards
-from karma_plugins.runtime.files import remove
+from karma_plugins.runtime.files import naming_a_full_disk, remove
 from karma_plugins.runtime.progress import Advance, progress
 from karma_plugins.training import checkpoints as kept
 from karma_plugins.training.divergence import divergence
@@ -236,7 +236,8 @@ def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
         job.checkpoints.mkdir(parents=True, exist_ok=True)
     processes.wait()
     try:
-        objective.plugin.train(job, objective.options)
+        with naming_a_full_disk(job.output):
+            objective.plugin.train(job, objective.options)
     except TrainingError:
         if processes.is_first():  # whatever led there must not be gone on from
             shutil.rmtree(model.parent, ignore_errors=True)
@@ -277,24 +278,30 @@ def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:
 def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
     """Write the last phase's model to `output`, whole or not at all."""
     if processes.is_first():
-        from karma_plugins.models.loading import load_model, load_tokenizer
-        from karma_plugins.training.policy import quiet, save
-
         partial = output.with_name(f".{output.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if settings.lora is not None and settings.lora.export == "merged":
-                with quiet():
-                    save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
-            else:
-                shutil.copytree(trained.adapter or trained.location, partial)
+            with naming_a_full_disk(output):
+                _write_model(trained, settings, partial)
             if output.exists():
                 shutil.rmtree(output)
             partial.replace(output)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     processes.wait()
+
+
+def _write_model(trained: Weights, settings: TrainSection, folder: Path) -> None:
+    """The weights of the last phase as they are, or merged into the base where that is asked for."""
+    from karma_plugins.models.loading import load_model, load_tokenizer
+    from karma_plugins.training.policy import quiet, save
+
+    if settings.lora is not None and settings.lora.export == "merged":
+        with quiet():
+            save(load_model(trained, for_training=True), load_tokenizer(trained), folder)
+    else:
+        shutil.copytree(trained.adapter or trained.location, folder)
 
 
 # --- what is reported -------------------------------------------------------------------------------------
