@@ -396,4 +396,4 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "ServiceOptions" in (tmp_path / "site/how_to/async_judge/index.html").read_text(encoding="utf-8")
+    assert "ServiceOptions" in (tmp_path / "site/how_to/async_judge.html").read_text(encoding="utf-8")

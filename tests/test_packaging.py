@@ -107,7 +107,7 @@ def test_messages_name_the_extra_that_brings_a_package(project: dict[str, Any]) 
     for package, name in EXTRAS.items():
         told.setdefault(name, set()).add(NAMED_OTHERWISE.get(normalised(package), normalised(package)))
     assert told == {name: extra(project, name) for name in told}
-    of_users = set(project["optional-dependencies"]) - {"all", "dev", "docs", "servers"}
+    of_users = set(project["optional-dependencies"]) - {"all", "dev", "docs", "screenshots", "servers"}
     assert of_users == set(told)
 
 
