@@ -19,7 +19,7 @@ _NAMES = (
 CONTROL = re.compile(
     rf"{_OPEN}{_BAR}{_PLAIN}{{1,60}}?{_BAR}{_SHUT}"  # ChatML, Llama 3, Phi, DeepSeek, gpt-oss
     rf"|{_OPEN}{_BAR}[^<>|\s\u200b]{{1,60}}{_SHUT}|{_OPEN}[^<>|\s\u200b]{{1,60}}{_BAR}{_SHUT}"  # Gemma 4
-    rf"|{_LEFT}{_BAR}[^][\s]{{1,60}}?{_BAR}{_RIGHT}"  # EXAONE
+    rf"|{_LEFT}{_BAR}[^\]\[\s]{{1,60}}?{_BAR}{_RIGHT}"  # EXAONE
     rf"|{_OPEN}/?(?:{_NAMES}){_SHUT}"
     # Gemma 3, T5, Nemotron, Baichuan, Command, TeleChat: a name with an underscore, or a number at its end
     rf"|{_OPEN}/?[a-z]*_[a-z0-9_]{{1,60}}{_SHUT}|{_OPEN}/?[a-z]{{3,40}}\d{{1,6}}{_SHUT}"
