@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 #: Brackets and bars as chat formats write them, or as a tokenizer reads them that makes wide letters plain.
-_OPEN, _SHUT, _BAR, _LEFT, _RIGHT = "[<\uff1c]", "[>\uff1e]", "[|\uff5c]", "[[\uff3b]", "[]\uff3d]"
+_OPEN, _SHUT, _BAR, _LEFT, _RIGHT = "[<\uff1c]", "[>\uff1e]", "[|\uff5c]", "[\\[\uff3b]", "[\\]\uff3d]"
 _PLAIN = r"[^<>\uff1c\uff1e]"
 #: Names in angle brackets that are control tokens though nothing else about them is odd.
 _NAMES = (
@@ -27,7 +27,7 @@ CONTROL = re.compile(
     rf"|{_OPEN}0x[0-9a-f]{{2}}{_SHUT}"  # bytes, of SentencePiece
     rf"|{_OPEN}{{2}}/?[a-z_]{{2,20}}{_SHUT}{{2}}|{_SHUT}{{2}}[a-z_]{{2,20}}{_OPEN}{{2}}"  # Llama 2, Falcon
     rf"|{_LEFT}/?(?:(?-i:[A-Z][A-Z0-9_]{{1,40}})|inst|think|[gs]mask|control_\d{{1,6}}){_RIGHT}"
-    r"|[][][a-z!]{0,3}~[a-z!]{0,3}[][]",  # MiniMax
+    r"|[\]\[][a-z!]{0,3}~[a-z!]{0,3}[\]\[]",  # MiniMax
     re.IGNORECASE,
 )
 #: Invisible, and enough to make a control token plain text.
