@@ -42,13 +42,19 @@ class Browser:
         finally:
             context.close()
 
-    def shoot(self, page: Page, name: str, *, whole: bool = False, checked: bool = True) -> None:
+    def shoot(
+        self, page: Page, name: str, *, whole: bool = False, checked: bool = True, scale: float = 1.0
+    ) -> None:
         """Save what is seen, in few colours; say what overlaps."""
         from PIL import Image
 
         file = self.folder / f"{name}.png"
         page.screenshot(path=str(file), full_page=whole)
         image = Image.open(file).convert("RGB")
+        if scale != 1.0:
+            image = image.resize(
+                (int(image.width * scale), int(image.height * scale)), Image.Resampling.LANCZOS
+            )
         for colours in COLOURS:
             image.quantize(colours, dither=Image.Dither.NONE).save(file, optimize=True)
             if file.stat().st_size <= MOST:
