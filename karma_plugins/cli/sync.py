@@ -94,7 +94,7 @@ def command(
         ]
         raise access.TrackingError(
             f"{len(sentences)} set aside, all else is delivered: {'; '.join(sentences)[:4000]}. Correct them "
-            "(a record in .karma/spool: its record.json; or delete its folder), then `karma sync`."
+            "(a damaged record in .karma/spool: delete its folder, dvc.lock tells of it), then `karma sync`."
         )
 
 

@@ -265,6 +265,11 @@ class TrainSection(TrainingSettings):
         "the reference of a phase is the model of the phase before",
     )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
+    accelerate: str | dict[str, Any] | None = Field(
+        None,
+        description="train in several processes: a configuration of accelerate, what its file holds or the "
+        "file's path (then a dep of the stage too); null: one, unless another launcher starts several",
+    )
 
     @property
     def reward_judges(self) -> dict[str, JudgeEntry]:

@@ -19,7 +19,8 @@ def together(client: MlflowClient, work: Callable[[], T], undo: Callable[[], Non
     MLflow opens some fifteen sessions for a run, each with a commit and with settings of its own; here they
     are one. Where anything is refused, or MLflow takes back what it wrote, all of it is taken back, `undo` is
     called, and `work` is done again call by call: what is refused then is refused. The registry of models has
-    a connection of its own, so `work` must not write to it. To a server the calls go as they are.
+    a connection of its own, so `work` must not write to it. An error that is none of MLflow's takes all back
+    and is raised. To a server the calls go as they are.
     """
     store = getattr(getattr(client, "_tracking_client", None), "store", None)
     maker = getattr(store, "ManagedSessionMaker", None)
@@ -41,13 +42,14 @@ class _BackError(Exception):
 def _one_session(store: Any, maker: Callable[..., Any]) -> Iterator[None]:
     """Have MLflow's store use one session for all; what it commits is only there at the end."""
     gone_back, depth = False, 0
+    reason: Exception | None = None
 
     def go_back() -> None:
         nonlocal gone_back
         gone_back = True
         raise _BackError
 
-    with maker(read_only=False) as session:
+    with _as_raised(lambda: reason), maker(read_only=False) as session:
 
         @contextmanager
         def joined(read_only: bool = True) -> Iterator[Any]:
@@ -65,8 +67,23 @@ def _one_session(store: Any, maker: Callable[..., Any]) -> Iterator[None]:
         store.ManagedSessionMaker = joined
         try:
             yield
+        except Exception as error:
+            reason = error
+            raise
         finally:
             store.ManagedSessionMaker = maker
             del session.commit, session.rollback
         if gone_back:
             raise _BackError
+
+
+@contextmanager
+def _as_raised(reason: Callable[[], Exception | None]) -> Iterator[None]:
+    """MLflow makes an error of its own of any: what was no error of MLflow's is raised as it was."""
+    try:
+        yield
+    except MlflowException:
+        first = reason()
+        if first is not None and not isinstance(first, (_BackError, MlflowException, SQLAlchemyError)):
+            raise first from None
+        raise

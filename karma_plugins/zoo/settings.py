@@ -107,7 +107,7 @@ class ZooSettings(BaseModel):
     heads: int = Field(default=4, ge=1, description="attention heads of a layer")
     batch_size: int = Field(default=64, ge=1, description="lessons to a training step")
     learning_rate: float = Field(default=4e-3, gt=0, description="highest of a member's training")
-    threads: int = Field(default=2, ge=1, description="torch threads; the weights' last bits depend on it")
+    threads: int = Field(default=1, ge=1, description="torch threads; the weights' last bits depend on it")
     forms: Mapping[str, Form] = Field(
         default_factory=lambda: dict(FORMS), description="forms of answers that members may have, by name"
     )
