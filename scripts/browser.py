@@ -18,7 +18,7 @@ OVERLAPPING = Path(__file__).with_name("overlapping.js")
 #: Where pages load viewers from, which npm has too, so that no other network is needed.
 CDN = "https://cdn.jsdelivr.net/npm/"
 #: Most bytes of a picture, and the numbers of colours that are tried.
-MOST, COLOURS = 200_000, (64, 32, 16, 8)
+MOST, COLOURS = 200_000, (128, 64, 32, 16, 8)
 Page = Any
 
 
@@ -42,23 +42,16 @@ class Browser:
         finally:
             context.close()
 
-    def shoot(self, page: Page, name: str, *, whole: bool = False, checked: bool = True) -> None:
+    def shoot(
+        self, page: Page, name: str, *, whole: bool = False, checked: bool = True, scale: float = 1.0
+    ) -> None:
         """Save what is seen, in few colours; say what overlaps."""
-        from PIL import Image
-
         file = self.folder / f"{name}.png"
         page.screenshot(path=str(file), full_page=whole)
-        image = Image.open(file).convert("RGB")
-        for colours in COLOURS:
-            image.quantize(colours, dither=Image.Dither.NONE).save(file, optimize=True)
-            if file.stat().st_size <= MOST:
-                break
+        size = shrink(file, scale)
         overlapping = page.evaluate(OVERLAPPING.read_text(encoding="utf-8")) if checked else []
         self.faults += len(overlapping)
-        size = f"{image.width}x{image.height}, {file.stat().st_size // 1000} kB"
-        print(
-            f"{file.name}: {size}, {len(overlapping)} overlapping texts {overlapping[:4] or ''}", flush=True
-        )
+        print(f"{size}, {len(overlapping)} overlapping texts {overlapping[:4] or ''}", flush=True)
 
     def accessible(self, page: Page, what: str) -> None:
         """Check a page by axe-core; print what is serious."""
@@ -85,18 +78,24 @@ def package(npm: Path, name: str) -> Path:
     folder = into / "node_modules" / bare
     if not folder.is_dir():
         into.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--silent",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--prefix",
-            str(into),
-        ]
+        quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps"]
+        command = ["npm", "install", *quiet, "--prefix", str(into)]
         subprocess.run([*command, name], check=True)
     return folder
+
+
+def shrink(file: Path, scale: float = 1.0) -> str:
+    """Write a picture anew in as many colours as `MOST` allows; its name and size in words."""
+    from PIL import Image
+
+    image = Image.open(file).convert("RGB")
+    if scale != 1.0:
+        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.LANCZOS)
+    for colours in COLOURS:
+        image.quantize(colours, dither=Image.Dither.NONE).save(file, optimize=True)
+        if file.stat().st_size <= MOST:
+            break
+    return f"{file.name}: {image.width}x{image.height}, {file.stat().st_size // 1000} kB"
 
 
 @contextmanager

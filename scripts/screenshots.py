@@ -1,6 +1,6 @@
 """The screenshots of the docs, and what is wrong with them: overlapping texts, findings of axe-core.
 
-    python scripts/screenshots.py RUN [--out docs/images] [--only sync|report|mlflow|plots]
+    python scripts/screenshots.py RUN [--out docs/images] [--only stages|report|plots|mlflow|sync]
 
 RUN is a checkout in which `make repro` and `dvc exp run -S curriculum.pairing=random` have run. Needs the
 extra `screenshots` (playwright), Chromium, and npm for axe-core and for the viewers that `dvc plots` loads.
@@ -10,6 +10,7 @@ Exit status 1 where texts overlap or axe-core finds something serious.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -21,11 +22,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.browser import Browser, Page, opened, served  # noqa: E402
+from scripts.browser import Browser, Page, opened, served, shrink  # noqa: E402
 
 #: Widths of a screen and of a telephone.
 WIDTHS = (1280, 400)
-PARTS = ("report", "plots", "mlflow", "sync")
+PARTS = ("stages", "report", "plots", "mlflow", "sync")
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         del os.environ[name]
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
     given.out.mkdir(parents=True, exist_ok=True)
-    parts = {"report": report, "plots": plots, "mlflow": mlflow_pages, "sync": sync}
+    parts = {"stages": stages, "report": report, "plots": plots, "mlflow": mlflow_pages, "sync": sync}
     with opened(given.out) as browser, tempfile.TemporaryDirectory() as scratch:
         for part in [given.only] if given.only else PARTS:
             parts[part](browser, given.run.resolve(), Path(scratch))
@@ -47,9 +48,39 @@ def main() -> None:
     sys.exit(bool(browser.faults))
 
 
+def stages(browser: Browser, run: Path, scratch: Path) -> None:
+    """The pictures that stages keep in MLflow."""
+    import polars as pl
+
+    from karma_plugins import evaluation
+    from karma_plugins.curriculum import pictures as curriculum
+    from karma_plugins.judging import pictures as judging
+    from karma_plugins.kinship import pictures as kinship
+    from karma_plugins.training import pictures as training
+
+    del scratch
+    read = {
+        name: json.loads((run / f"metrics/{name}.json").read_text("utf-8"))
+        for name in ("curriculum", "evaluate")
+    }
+    figures = {
+        "kinship": kinship.kinship_heatmap(pl.read_parquet(run / "data/kinship.parquet")),
+        "competence": kinship.competence_profiles(pl.read_parquet(run / "data/profile/*/scores.parquet")),
+        "difficulty": curriculum.difficulty(pl.read_parquet(run / "data/pairs/data/train.parquet")),
+        "dropped": curriculum.funnel(read["curriculum"]),
+        "bias": judging.bias(pl.read_parquet(run / "data/jury/bias.parquet")),
+        "training": training.training_curves(pl.read_csv(run / "plots/train.csv")),
+        "evaluation": evaluation.picture(read["evaluate"]),
+    }
+    for name, figure in figures.items():
+        file = browser.folder / f"stage_{name}.png"
+        figure.savefig(file)
+        print(shrink(file), flush=True)
+
+
 def report(browser: Browser, run: Path, scratch: Path) -> None:
     """The first screen, the whole page, filtered pairs, and two runs compared."""
-    command = [sys.executable, "-m", "karma_plugins", "report", "--out"]
+    command = ["karma", "report", "--out"]  # not `python -m`, which would take the checkout's own code
     subprocess.run([*command, str(scratch / "report.html")], cwd=run, check=True)
     other = experiments(run)[0]
     subprocess.run([*command, str(scratch / "against.html"), "--against", other], cwd=run, check=True)
@@ -65,8 +96,8 @@ def report(browser: Browser, run: Path, scratch: Path) -> None:
             browser.shoot(page, f"report_against_{width}")
             browser.accessible(page, f"comparison at {width}")
     with browser.page(f"file://{scratch}/report.html", WIDTHS[0]) as page:
-        page.evaluate("document.body.style.zoom = 0.5")
-        browser.shoot(page, "report_whole", whole=True, checked=False)
+        page.add_style_tag(content=".row:nth-child(n+2) { display: none }")  # one pair for all
+        browser.shoot(page, "report_whole", whole=True, scale=0.5)
 
 
 def filtered(page: Page) -> None:
@@ -74,7 +105,7 @@ def filtered(page: Page) -> None:
     form = page.locator("form[data-browser=pairs]")
     form.locator("select[data-column=competency]").select_option(index=1)
     form.locator("[data-column=margin][data-bound=least]").fill("0.6")
-    form.locator("input[type=search]").fill("a")
+    form.locator("input[type=search]").fill("letter")
     page.locator("#pairs").evaluate("part => part.scrollIntoView()")
 
 
@@ -113,9 +144,10 @@ def mlflow_pages(browser: Browser, run: Path, scratch: Path) -> None:
     client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    pipelines = [r for r in runs if r.data.tags.get("karma.role") == "pipeline"]
     pipelines = [
-        r for r in runs if "mlflow.parentRunId" not in r.data.tags and "difference" in r.data.metrics
-    ]
+        r for r in pipelines if "report.difference" in r.data.metrics
+    ]  # those that came to their end
     train = next(r for r in runs if r.data.tags.get("dvc.stage") == "train" and r.data.metrics)
     with served(copy) as url:
         where = f"{url}/#/experiments/{experiment.experiment_id}"
@@ -128,9 +160,7 @@ def mlflow_pages(browser: Browser, run: Path, scratch: Path) -> None:
             "mlflow_experiments": f"{url}/#/compare-runs?runs=[{ids}]&experiments={of}",
         }
         for name, address in views.items():
-            with browser.page(address, WIDTHS[0]) as page:
-                settle(page)
-                browser.shoot(page, name, checked=False)  # MLflow's own pages are not ours to judge
+            shot(browser, address, name, 900)
 
 
 def settle(page: Page) -> None:
@@ -160,9 +190,9 @@ def sync(browser: Browser, run: Path, scratch: Path) -> None:
             shot(browser, f"{where}/models/{model.model_id}", "sync_model")
 
 
-def shot(browser: Browser, url: str, name: str) -> None:
-    """A page of MLflow as a picture."""
-    with browser.page(url, WIDTHS[0], 640) as page:
+def shot(browser: Browser, url: str, name: str, height: int = 640) -> None:
+    """A page of MLflow as a picture; how its own pages are set is not ours to judge."""
+    with browser.page(url, WIDTHS[0], height) as page:
         settle(page)
         browser.shoot(page, name, checked=False)
 
