@@ -13,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 DO_NOT_TRACK=1 MLFLOW_DISABLE_
 # The zoo's models are so small that a second thread gains little, and last bits of weights depend on their number.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: repro test lint coverage dist lock clean
+.PHONY: repro test lint coverage docs dist lock clean
 repro: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(OFFLINE) $(ONE_THREAD) dvc repro
 
@@ -24,6 +24,11 @@ test: lint
 # The tests with the share of lines that they run, by module.
 coverage: $(VENV)/.installed
 	$(OFFLINE) $(BIN)/python -m pytest --cov --cov-report=term
+
+# The reference from the code, and the site in site/ (`make test` fails where either would change or warn).
+docs: $(VENV)/.installed
+	$(BIN)/python scripts/reference.py
+	$(BIN)/mkdocs build --strict
 
 # sdist and wheel in dist/, as a release uploads them.
 dist: $(VENV)/.installed

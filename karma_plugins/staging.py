@@ -69,14 +69,17 @@ def running(
     if used:
         manager.load().warn_about_broken()
     run_params: dict[str, Any] = {stage: settings.model_dump(mode="json")} if settings else {}
+    machine: dict[str, Any] = {}
     if STAGES[stage].shared:
         section, runner = _runner()
-        run_params["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
-        run_params["runner"]["allow_different"] = list(section.allow_different)
+        machine["runner"] = {"runner": runner.version, runner.name: runner.options.model_dump(mode="json")}
+        machine["runner"]["allow_different"] = list(section.allow_different)
     run_params |= {f"plugin.{bound.name}": bound.version for bound in used}
     if entry:
         run_params["models"] = {item: entry.model_dump(mode="json")}
-    with tracking.stage(stage, item=item, params=run_params, inputs=inputs, outs=outs, settings=OURS) as run:
+    with tracking.stage(
+        stage, item=item, params=run_params, inputs=inputs, outs=outs, settings=OURS, machine=machine
+    ) as run:
         yield run
 
 

@@ -10,14 +10,17 @@ import click
 
 from karma_plugins import console, manager, tables
 from karma_plugins.registry import lock, selection
+from karma_plugins.staging import running
 
 
 @click.command(cls=console.Guarded)
 @click.option("--out", type=Path, default=Path("data/code"))
 def main(out: Path) -> None:
     """Write one note for each such stage."""
-    for stage, entries in lock.named(selection.used(manager.load())).items():
-        tables.write_json(entries, out / f"{stage}.json")
+    notes = {out / f"{stage}.json": e for stage, e in lock.named(selection.used(manager.load())).items()}
+    with running("code", inputs=[], outs=list(notes)):
+        for note, entries in notes.items():
+            tables.write_json(entries, note)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ def check(registry: Registry) -> Findings:
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
+    if unlocked := findings.attempt(lock.unlocked, registry):
+        findings.warnings.append(
+            f"{lock.LOCK}: holds no {', '.join(unlocked)}, though installed, so an experiment (`-S`) can't "
+            "name it. Run `karma lock`."
+        )
     _runner(document, registry, findings)
     _locked(pipeline, findings)
     reachable.tracking(findings)

@@ -23,7 +23,13 @@ NAMED = 40
 
 
 @click.command("sync")
-@click.option("--rev", "revs", multiple=True, metavar="REV", help="A commit, tag or branch; may be repeated.")
+@click.option(
+    "--rev",
+    "revs",
+    multiple=True,
+    metavar="REV",
+    help="A commit, tag, branch or experiment; may be repeated.",
+)
 @click.option("--all-branches", "-a", "branches", is_flag=True, help="The last commit of every branch.")
 @click.option("--all-tags", "-T", "tags", is_flag=True, help="The commit of every tag.")
 @click.option("--all-commits", "commits", is_flag=True, help="Every commit of every branch and tag.")

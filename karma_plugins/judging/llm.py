@@ -46,10 +46,10 @@ class LlmOptions(Options):
         description="the judging model: descriptor (.yaml) of an endpoint or weights, or a folder"
     )
     template: str | None = Field(None, description="file to ask with instead of the built-in one")
-    temperature: float = Field(0.0, ge=0.0)
+    temperature: float = Field(0.0, ge=0.0, description="of the judging model; 0: its likeliest reply")
     max_tokens: int = Field(512, ge=1, description="most tokens of a reply")
     samples: int = Field(1, ge=1, description="times each question is asked; the verdict is the mean")
-    seed: int = 0
+    seed: int = Field(0, description="of sampling: each question and sample gets one of its own from it")
     structured: bool = Field(
         True, description="ask a server for JSON by schema; replies are checked in any case"
     )

@@ -3,7 +3,7 @@
 Nothing here knows MLflow.
 """
 
-from karma_plugins.lineage.declared import read_document, read_stages, unwatched
+from karma_plugins.lineage.declared import read_document, read_stages, typed_outs, unwatched
 from karma_plugins.lineage.graph import Datum, Graph, Made, ModelEntry, Origin, StageRun
 from karma_plugins.lineage.hashing import (
     LineageError,
@@ -29,7 +29,8 @@ from karma_plugins.lineage.settings import ANY, Settings
 
 __all__ = [
     "ANY", "Artifact", "Commit", "Datum", "Graph", "LineageError", "LockedData", "LockedPipeline",
-    "LockedStage", "Made", "ModelEntry", "Origin", "Pipeline", "Revision", "Settings", "StageRun", "at_hand",
-    "commit", "dvc_hash", "file_hash", "flatten", "hash_at", "known_hash", "locked", "pipeline",
-    "project_root", "read_document", "read_stages", "restore", "revisions", "unwatched", "workspace_root",
+    "LockedStage", "Made", "ModelEntry", "Origin", "Pipeline", "Revision", "Settings", "StageRun",
+    "at_hand", "commit", "dvc_hash", "file_hash", "flatten", "hash_at", "known_hash", "locked",
+    "pipeline", "project_root", "read_document", "read_stages", "restore", "revisions", "typed_outs",
+    "unwatched", "workspace_root",
 ]  # fmt: skip

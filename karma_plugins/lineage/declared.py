@@ -38,6 +38,25 @@ def read_document(text: str, where: str) -> dict[str, Any]:
     return dict(document) if isinstance(document, Mapping) else {}
 
 
+def typed_outs(stages: Mapping[str, Any], stage: str, key: str, kind: str) -> list[Path] | None:
+    """The outs of a type (`type: model`) that dvc.yaml declares for a stage (its entry `key`).
+
+    As paths from dvc.yaml. Null where it takes more than `${key}` and `${item}` to tell, which DVC knows.
+    """
+    body = stages.get(stage)
+    body = body.get("do", body) if isinstance(body, Mapping) else {}
+    outs = [out for out in body.get("outs") or [] if isinstance(out, Mapping)]
+    paths = [
+        _PLACE.sub(lambda match: key if match[1] in ("key", "item") else match[0], str(path))
+        for out in outs
+        for path, flags in out.items()
+        if isinstance(flags, Mapping) and flags.get("type") == kind
+    ]
+    if any("${" in path for path in paths) or (paths and body.get("wdir")):
+        return None
+    return [Path(path) for path in paths]
+
+
 def unwatched(
     stages: Mapping[str, Any], params: Mapping[str, Any], stage: str, key: str, paths: Iterable[Path]
 ) -> list[Path]:

@@ -61,17 +61,21 @@ def restore(path: str, md5: str, folder: Path = Path()) -> Path:
     return target
 
 
-def at_hand(data: LockedData, suffix: str, folder: Path = Path()) -> list[Path]:
+def at_hand(
+    data: LockedData, suffix: str, folder: Path = Path(), outs: Iterable[LockedData] = ()
+) -> list[Path]:
     """Where the bytes of a file, or of a folder's files, lie now, of those whose names end with `suffix`.
 
-    Looks in DVC's cache and the workspace; empty where one of them is in neither, or the cache can't list the
-    folder.
+    Looks in DVC's cache and the workspace; empty where one of them is in neither, or nobody can list the
+    folder: the cache, or that of the `outs` which it gathers.
     """
     if not data.in_repository or not (data.digest.endswith(".dir") or data.path.endswith(suffix)):
         return []
     repo = open_repo(folder)
     root = Path(repo.root_dir)
-    files = {"": data.digest} if not data.digest.endswith(".dir") else tree(repo, data.digest) or {}
+    files = {"": data.digest}
+    if data.digest.endswith(".dir"):
+        files = tree(repo, data.digest) or _gathered(repo, data, outs)
     paths = []
     for name, md5 in sorted(files.items()):
         here = root / data.path / name
@@ -84,6 +88,18 @@ def at_hand(data: LockedData, suffix: str, folder: Path = Path()) -> list[Path]:
         else:
             return []
     return paths
+
+
+def _gathered(repo: Repo, data: LockedData, outs: Iterable[LockedData]) -> dict[str, str]:
+    """The files of a folder that is made of outs; none where it holds others, too."""
+    files: dict[str, str] = {}
+    for out in outs:
+        within = posixpath.relpath(out.path, data.path)
+        if within.startswith("../") or within == ".":
+            continue
+        inner = tree(repo, out.digest) or {} if out.digest.endswith(".dir") else {"": out.digest}
+        files |= {posixpath.join(within, name) if name else within: md5 for name, md5 in inner.items()}
+    return files if files and folder_hash(files) == data.digest else {}
 
 
 def _from_address(repo: Repo, address: str, version: str, target: Path) -> None:

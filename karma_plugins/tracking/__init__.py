@@ -26,7 +26,7 @@ from karma_plugins import lineage
 from karma_plugins.errors import require
 from karma_plugins.lineage import Settings
 from karma_plugins.tracking import record as records
-from karma_plugins.tracking import tags
+from karma_plugins.tracking import tags, words
 from karma_plugins.tracking.courier import Courier
 from karma_plugins.tracking.data import CONTEXTS, describe, distinct
 from karma_plugins.tracking.record import Record
@@ -41,13 +41,17 @@ FLUSH_AFTER: Final = 500
 
 
 class StageRun:
-    """What a stage reports to. This one keeps nothing; a tracked run writes all of it to its record."""
+    """What a stage reports to. This one keeps its final metrics alone, a tracked run a record of it all."""
+
+    def __init__(self) -> None:
+        self.final: dict[str, float] = {}
 
     def progress(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics at a step, as the work goes on; cheap, and safe from any thread."""
 
     def metrics(self, metrics: Mapping[str, Any]) -> None:
         """Final metrics of the stage, which its pipeline run shows too; nested ones get dotted names."""
+        self.final |= records.numbers(metrics)
 
     def figure(self, name: str, draw: Callable[..., Figure], *data: Any) -> None:
         """The picture that `draw(*data)` makes, as `pictures/<name>.png`; drawn only where it is kept."""
@@ -81,6 +85,7 @@ class TrackedRun(StageRun):
         declared: LockedPipeline | None,
         settings: Settings,
     ) -> None:
+        super().__init__()
         self._record, self._folder, self._pipeline = record, folder, pipeline
         self._declared, self._settings = declared, settings
         self._workspace = lineage.workspace_root(pipeline)
@@ -95,9 +100,6 @@ class TrackedRun(StageRun):
             if now - self._flushed > FLUSH_AFTER:
                 self._points.flush()
                 self._flushed = now
-
-    def metrics(self, metrics: Mapping[str, Any]) -> None:  # noqa: D102
-        self._record.metrics |= records.numbers(metrics)
 
     def figure(self, name: str, draw: Callable[..., Figure], *data: Any) -> None:  # noqa: D102
         pictures = self._folder / "artifacts" / "pictures"
@@ -129,7 +131,7 @@ class TrackedRun(StageRun):
         from karma_plugins.tracking.reported import complete
 
         record = self._record
-        record.ended = _now()
+        record.ended, record.metrics = _now(), dict(self.final)
         data = {
             self._place(path): describe(path, self._workspace, context)
             for paths, context in ((inputs, CONTEXTS[0]), (outs, CONTEXTS[1]))
@@ -161,16 +163,23 @@ def stage(
     item: str | None = None,
     pipeline: Path = Path(),
     settings: Settings = lineage.ANY,
+    machine: Mapping[str, Any] | None = None,
 ) -> Iterator[StageRun]:
     """Track one run of a stage: its params, what it read and wrote, what it reports.
 
     What dvc.yaml says of the stage is known: its params, deps and outs, and which of them are metrics, plots
     and models. `params`, `inputs` and `outs` are further ones. `item` is the stage's key in a `foreach` or
-    `matrix`, `pipeline` the folder of dvc.yaml. Raises LineageError where an input or out can't be hashed,
-    NotInstalledError without DVC or MLflow; trouble with MLflow ends as one line on stderr.
+    `matrix`, `pipeline` the folder of dvc.yaml. `machine` says how it was computed, as tags. Where dvc.yaml
+    has an out of `type: run`, further params, final metrics and versions are left there, tracked or not, so
+    that `karma sync` tells them of a restored stage. Raises LineageError where an input or out can't be
+    hashed, NotInstalledError without DVC or MLflow; trouble with MLflow ends as one line on stderr.
     """
+    own = {key: tags.written(value) for key, value in lineage.flatten(params).items()}
+    versions = tags.versions(settings.libraries)
     if os.environ.get("KARMA_TRACKING") == "off":
-        yield StageRun()
+        untracked = StageRun()
+        yield untracked
+        words.Words(own, untracked.final, versions).write(words.places(pipeline, name, item))
         return
     require("Tracking a stage (KARMA_TRACKING=off goes without)", "dvc", "mlflow")
     root = lineage.project_root(pipeline)
@@ -181,12 +190,15 @@ def stage(
     alive.acquire()
     courier = Courier(folder, root)
     try:
-        record, declared = _begin(uid, f"{name}@{item}" if item else name, params, pipeline, settings)
+        record, declared = _begin(uid, f"{name}@{item}" if item else name, own, pipeline, settings)
+        record.tags |= {f"version.{library}": number for library, number in versions.items()}
+        record.tags |= {key: tags.written(value) for key, value in lineage.flatten(machine or {}).items()}
         record.write(folder)
         courier.begin()
         run = TrackedRun(record, folder, pipeline, declared, settings)
         try:
             yield run
+            words.Words(own, run.final, versions).write(words.places(pipeline, name, item))
             run.finish(inputs, outs)
         except BaseException as error:
             # A full disk must not hide what went wrong: the record then stays as it was, and sync ends it.
@@ -199,14 +211,14 @@ def stage(
 
 
 def _begin(
-    uid: str, name: str, params: Mapping[str, Any], folder: Path, settings: Settings
+    uid: str, name: str, own: Mapping[str, str], folder: Path, settings: Settings
 ) -> tuple[Record, LockedPipeline | None]:
     """The record as it stands when the stage starts, and what dvc.yaml says of the stage."""
     from karma_plugins.lineage.reading import starting
 
     pipeline, declared = starting(folder.resolve(), settings, name)
     origin = tags.origin(folder)
-    written = {key: tags.written(value) for key, value in lineage.flatten(params).items()}
+    written = dict(own)
     if declared:
         from karma_plugins.tracking.declared import params_of
 
@@ -224,8 +236,7 @@ def _begin(
         started=_now(),
         params=written,
         tags={
-            "dvc.stage": name, **origin, **tags.versions(settings.libraries),
-            "mlflow.user": getpass.getuser(), "karma.from": "stage",
+            "dvc.stage": name, **origin, "mlflow.user": getpass.getuser(), "karma.from": "stage",
         },
         state=pipeline.state,
         pipeline=tags.pipeline_name(pipeline, origin, settings.telling),

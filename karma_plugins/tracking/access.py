@@ -48,6 +48,8 @@ def opened(root: Path, settings: Settings = ANY) -> Iterator[Store]:
     from karma_plugins.tracking import refusing
     from karma_plugins.tracking.store import REFUSALS, Store, StoreError, address
 
+    # It logs an error of the database with a traceback and raises it as well: here it is one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         yield Store(root, _experiment(root, settings))
     except (*REFUSALS, StoreError) as error:

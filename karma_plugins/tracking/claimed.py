@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from karma_plugins.lineage import LockedData, LockedPipeline, LockedStage, Settings, StageRun
@@ -60,8 +60,9 @@ def record_of(
     record.params = declared.params_of(stage)
     if stage.desc:
         record.tags["mlflow.note.content"] = stage.desc
+    outs = [out for other in pipeline.stages for out in other.outs]
     record.datasets = distinct(
-        [*_described(stage.deps, root, "input"), *_described(stage.outs, root, "output")]
+        [*_described(stage.deps, root, "input", outs), *_described(stage.outs, root, "output")]
     )
     record.models = declared.models_of(stage.outs, stage, pipeline, settings)
     if maker:
@@ -103,8 +104,10 @@ def _bare(pipeline: LockedPipeline, settings: Settings, name: str) -> Record:
     return record
 
 
-def _described(data: Iterable[LockedData], root: Path, context: Context) -> list[Data]:
-    described = [(one, describe_locked(one, root, context)) for one in data]
+def _described(
+    data: Iterable[LockedData], root: Path, context: Context, outs: Sequence[LockedData] = ()
+) -> list[Data]:
+    described = [(one, describe_locked(one, root, context, outs)) for one in data]
     for one, known in described:
         known.notes = declared.notes(one)
     return [known for _, known in described]

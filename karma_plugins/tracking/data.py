@@ -58,10 +58,18 @@ def describe_at(path: Path, rev: str, workspace: Path) -> Data:
     return Data(where, where, lineage.hash_at(where, rev, workspace))
 
 
-def describe_locked(data: lineage.LockedData, workspace: Path, context: Context = "input") -> Data:
-    """The data that dvc.lock names; the columns of tables where their bytes are in the workspace or cache."""
+def describe_locked(
+    data: lineage.LockedData,
+    workspace: Path,
+    context: Context = "input",
+    outs: Iterable[lineage.LockedData] = (),
+) -> Data:
+    """The data that dvc.lock names; the columns of tables where their bytes are in the workspace or cache.
+
+    `outs` are those that a folder may gather.
+    """
     described = Data(data.path, data.path, data.digest, data.size, context=context, hash_name=data.hash_name)
-    _columns(described, lineage.at_hand(data, TABLE, workspace))
+    _columns(described, lineage.at_hand(data, TABLE, workspace, outs))
     return described
 
 

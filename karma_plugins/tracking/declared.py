@@ -12,7 +12,7 @@ from typing import Any, Final
 from karma_plugins.lineage import LineageError, LockedData, LockedPipeline, LockedStage, Settings, flatten
 from karma_plugins.lineage.contents import Contents
 from karma_plugins.lineage.pipelines import lies_in, makes, read_params
-from karma_plugins.tracking import names, tags
+from karma_plugins.tracking import names, tags, words
 from karma_plugins.tracking.points import Point
 from karma_plugins.tracking.record import Model, Record, numbers
 
@@ -218,17 +218,22 @@ def complete(
 ) -> list[Point]:
     """Add to a record what dvc.yaml says of its stage's outs; plots are written below `folder`.
 
-    What the record says already counts. What can't be read is named in `record.lacks`.
+    What the record says already counts, then what the stage said of itself where an out has kept it. What
+    can't be read is named in `record.lacks`.
     """
     mine = [path for path in pipeline.metrics if data_of([path], stage.outs)]
     plots = [path for path in pipeline.plots if data_of([path], stage.outs)]
-    wanted = data_of([*mine, *plots], stage.outs)
+    said_by_stage = [out for out in stage.outs if out.kind == words.TYPE]
+    wanted = [*data_of([*mine, *plots], stage.outs), *said_by_stage]
     contents.bring(wanted)
     contents.bring(file for out in wanted for file in contents.files(out) or [])
     metrics, lacking = read_metrics(mine, stage.outs, contents)
     points, bare = write_plots(plots, stage.outs, contents, folder, record.ended or record.started)
-    record.metrics = {**metrics, **record.metrics}
-    record.lacks = ", ".join(dict.fromkeys([*lacking, *bare]))
+    said, silent = words.kept(said_by_stage, contents)
+    record.params = {**said.params, **record.params}
+    record.metrics = {**metrics, **said.metrics, **record.metrics}
+    record.tags = {**{f"version.{name}": number for name, number in said.versions.items()}, **record.tags}
+    record.lacks = ", ".join(dict.fromkeys([*lacking, *bare, *silent]))
     if record.lacks:
         files = [file for out in wanted for file in contents.files(out) or [out]]
         record.nowhere = sorted(

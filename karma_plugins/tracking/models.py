@@ -48,12 +48,16 @@ def register_made(store: Store, run_id: str, record: Record) -> None:
 
 def log_read(store: Store, run_id: str, record: Record, final: Sequence[Metric]) -> None:
     """Link a run to the models that it read, each of which gets the run's final metrics, too."""
-    outputs = {dataset.digest for dataset in record.datasets if dataset.context == "output"}
     known = store.models()
+    inputs = [data for data in record.datasets if data.context == "input" and data.digest in known]
+    of_others = [
+        [model for model in known[data.digest] if model.run_id != run_id]  # a copy of it may be its own
+        for data in inputs
+    ]
     read = [
-        _nearest(known[data.digest], record.state).id
-        for data in record.datasets
-        if data.context == "input" and data.digest in known and data.digest not in outputs
+        _nearest(models, data.path, record.state).id
+        for data, models in zip(inputs, of_others, strict=True)
+        if models
     ]
     read = list(dict.fromkeys(read))
     if read:
@@ -64,9 +68,9 @@ def log_read(store: Store, run_id: str, record: Record, final: Sequence[Metric])
         )
 
 
-def _nearest(models: Sequence[Known], state: str) -> Known:
-    """Of models of the same weights the one of the same pipeline state, else the first."""
-    return next((model for model in models if model.state == state), models[0])
+def _nearest(models: Sequence[Known], path: str, state: str) -> Known:
+    """Of models of the same weights one at that path, then one of the same pipeline state, else the first."""
+    return min(models, key=lambda model: (model.tags.get("dvc.path") != path, model.state != state))
 
 
 def _log_model(

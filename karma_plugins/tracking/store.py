@@ -153,6 +153,7 @@ class Store:
             if run is None:
                 kept = ("git.", "version.", "mlflow.", "dvc.experiment")
                 tags = {key: value for key, value in record.tags.items() if key.startswith(kept)}
+                tags.pop("mlflow.note.content", None)  # what dvc.yaml says of the stage alone
                 tags |= names.changed(record.pipeline_params)
                 tags |= {
                     "karma.role": "pipeline",

@@ -34,10 +34,10 @@ def origin(folder: Path) -> dict[str, str]:
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
     """Versions of installed libraries, none of which is imported for it."""
-    by_library = {"version.python": platform.python_version()}
+    by_library = {"python": platform.python_version()}
     for library in libraries:
         try:
-            by_library[f"version.{library}"] = metadata.version(library)
+            by_library[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             continue
     return by_library

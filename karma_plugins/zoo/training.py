@@ -36,7 +36,7 @@ def train_family(
     """Writes `folder/<name>` for each member: config, weights as safetensors, tokenizer.
 
     Returns for each member its steps, parameters, and mean loss over its last steps. `report` receives
-    `{"<name>/loss": ...}` and the step counted over the whole family. Global random state and torch's thread
+    `{"<name>.loss": ...}` and the step counted over the whole family. Global random state and torch's thread
     count are as before on return.
     """
     tokenizer = build_tokenizer(world.words, MAX_LENGTH)
@@ -195,7 +195,7 @@ def _train(
         optimiser.zero_grad()
         losses.append(float(loss.detach()))
         if report is not None and ((step + 1) % REPORT_EVERY == 0 or step + 1 == member.steps):
-            report({f"{name}/loss": losses[-1]}, done + step + 1)
+            report({f"{name}.loss": losses[-1]}, done + step + 1)
     return losses
 
 

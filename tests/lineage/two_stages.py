@@ -165,10 +165,11 @@ def cloned(reproduced: Path, database: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracking as outside the tests, to the default store."""
-    monkeypatch.setenv("KARMA_TRACKING", "on")
+    """Tracking as outside the tests, to the default store; however busy the machine is, it is waited for."""
     for name in [name for name in os.environ if name.startswith("MLFLOW")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("KARMA_TRACKING", "on")
+    monkeypatch.setenv("KARMA_TRACKING_WAIT", "120")
 
 
 def client(root: Path) -> Any:

@@ -291,6 +291,9 @@ def test_every_model_out_is_one_logged_model_named_after_it(rich: Project) -> No
     }
     copied = rich.run("copied")  # of the same bytes as a model that it read
     assert [output.model_id for output in copied.outputs.model_outputs] == [models["prod/model.bin"].model_id]
+    assert [read.model_id for read in rich.client.get_run(copied.info.run_id).inputs.model_inputs] == [
+        models["models/one.bin"].model_id
+    ]
 
 
 def test_metrics_of_a_dvc_yaml_without_stages_arrive(rich: Project) -> None:

@@ -131,7 +131,7 @@ def test_report_counts_up_to_the_total_steps(tmp_path: Path) -> None:
     summary = build(tmp_path, settings, lambda metrics, step: seen.append((metrics, step)))
 
     assert [step for _, step in seen] == [3, 5, 7]
-    assert seen[-1][0].keys() == {"grandchild/loss"}
+    assert seen[-1][0].keys() == {"grandchild.loss"}
     assert settings.total_steps == 7
     assert summary["child"]["steps"] == 2
     assert all(row["loss"] > 0 for row in summary.values())

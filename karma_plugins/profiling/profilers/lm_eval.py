@@ -51,7 +51,7 @@ class LmEvalOptions(Options):
         default_factory=dict,
         description="task -> metric (or 'metric,filter'), where the usual one is not wanted",
     )
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="items that the model is asked at once")
     limit: int | None = Field(None, ge=1, description="take the first so many items of each task")
     num_fewshot: int | None = Field(None, ge=0, description="instead of the task's own number of examples")
     apply_chat_template: bool | None = Field(None, description="null: where the tokenizer has one")
