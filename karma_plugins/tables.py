@@ -230,7 +230,16 @@ def write_json(value: Mapping[str, Any], path: Path | str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_csv(frame: pl.DataFrame, path: Path | str) -> None:
-    """Write points for `dvc plots` as CSV, in the order of the frame, whole or not at all."""
+def write_csv(frame: pl.DataFrame, path: Path | str, *, spreadsheet: bool = False) -> None:
+    """Write a frame as CSV, for `dvc plots` or people, in its order, whole or not at all.
+
+    For a `spreadsheet` a text that one would calculate (`=1+1`, `@x`) begins with an apostrophe.
+    """
+    if spreadsheet:
+        texts = [pl.col(name) for name, kind in frame.schema.items() if kind == pl.String]
+        frame = frame.with_columns(
+            pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text).name.keep()
+            for text in texts
+        )
     with replacing(Path(path)) as partial:
         frame.write_csv(partial, float_precision=6)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 
 #: Brackets and bars as chat formats write them, or as a tokenizer reads them that makes wide letters plain.
-_OPEN, _SHUT, _BAR, _LEFT, _RIGHT = "[<\uff1c]", "[>\uff1e]", "[|\uff5c]", "[\\[\uff3b]", "[\\]\uff3d]"
+_OPEN, _SHUT, _BAR, _LEFT, _RIGHT = "[<\uff1c]", "[>\uff1e]", "[|\uff5c]", r"[\[\uff3b]", r"[\]\uff3d]"
 _PLAIN = r"[^<>\uff1c\uff1e]"
 #: Names in angle brackets that are control tokens though nothing else about them is odd.
 _NAMES = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from karma_plugins.lineage import pipelines
 from karma_plugins.lineage.comparing import Comparer
+from karma_plugins.lineage.documents import remembered
 from karma_plugins.lineage.hashing import LineageError, open_repo, workspace_root
 from karma_plugins.lineage.held import AtCommit, Held, InWorkspace
 from karma_plugins.lineage.locked import (
@@ -100,7 +101,8 @@ class Reader:
             faults.append(f"{path}{where}: DVC can't read it: {_line(error)}")
 
         try:
-            self.index = Index.from_repo(repo, onerror=fault)
+            with remembered():
+                self.index = Index.from_repo(repo, onerror=fault)
         except DvcException:
             raise
         except Exception as error:  # odd files make DVC raise odd errors: a date in params.yaml a TypeError

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: What stands in a message's place to see whether a template reads it at all.
 MARK = "qzx"
 #: An added token that marks something, rather than being a word.
-MARKED = re.compile(r"[<[].*[]>]", re.DOTALL)
+MARKED = re.compile(r"[<\[].*[\]>]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
@@ -54,6 +55,8 @@ def _one_session(store: Any, maker: Callable[..., Any]) -> Iterator[None]:
         @contextmanager
         def joined(read_only: bool = True) -> Iterator[Any]:
             nonlocal depth
+            if read_only and not depth:
+                session.expire_all()  # as after a commit: what was read before is read anew
             depth += 1
             try:
                 yield session
@@ -61,12 +64,12 @@ def _one_session(store: Any, maker: Callable[..., Any]) -> Iterator[None]:
                 depth -= 1
             if not read_only and not depth:
                 session.flush()
-                session.expire_all()  # as after a commit: what was read before is read anew
 
         session.commit, session.rollback = session.flush, go_back
         store.ManagedSessionMaker = joined
         try:
-            yield
+            with _without_repeats(store):
+                yield
         except Exception as error:
             reason = error
             raise
@@ -87,3 +90,32 @@ def _as_raised(reason: Callable[[], Exception | None]) -> Iterator[None]:
         if first is not None and not isinstance(first, (_BackError, MlflowException, SQLAlchemyError)):
             raise first from None
         raise
+
+
+@contextmanager
+def _without_repeats(store: Any) -> Iterator[None]:
+    """Have MLflow look up the experiment once, not for each run, and no inputs of a run that it just made."""
+    inputs_of, create, creating = store._get_run_inputs, store.create_run, False
+
+    def no_inputs_yet(session: Any, run_uuids: list[str]) -> Any:
+        return [[] for _ in run_uuids] if creating else inputs_of(session, run_uuids)
+
+    def create_run(*arguments: Any, **named: Any) -> Any:
+        nonlocal creating
+        creating = True
+        try:
+            return create(*arguments, **named)
+        finally:
+            creating = False
+
+    replaced = {
+        "get_experiment": cache(store.get_experiment),
+        "create_run": create_run,
+        "_get_run_inputs": no_inputs_yet,
+    }
+    vars(store).update(replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            vars(store).pop(name, None)

@@ -18,6 +18,8 @@ OF_THE_MOMENT: Final = (
     "mlflow.parentRunId", "git.dirty", "mlflow.source.git.", "mlflow.runName", "mlflow.artifact",
     "mlflow.runColor", "mlflow.modelVersions",
 )  # fmt: skip
+#: Counts of the work that is done, on the way; what came of it is told by other metrics.
+PROGRESS: Final = ("verdicts", "aligned.answers", "aligned.failed", "base.answers", "base.failed")
 #: Files that only a process makes: pictures of what its tables hold, and the report's page.
 AS_IT_RAN: Final = ("pictures/", "report.html")
 Told = dict[str, dict[str, Any]]
@@ -42,7 +44,7 @@ def told(database: Path) -> Told:
         entry["how often"] += 1
         entry["status"] = run.info.status
         entry |= {f"param {key}": value for key, value in run.data.params.items()}
-        entry |= {f"metric {key}": value for key, value in run.data.metrics.items()}
+        entry |= {f"metric {key}": value for key, value in run.data.metrics.items() if key not in PROGRESS}
         entry |= {f"tag {key}": value for key, value in tags.items() if not key.startswith(OF_THE_MOMENT)}
         for data in run.inputs.dataset_inputs:
             entry[f"dataset {data.dataset.name}"] = (
