@@ -165,7 +165,7 @@ def mlflow_pages(browser: Browser, run: Path, scratch: Path) -> None:
         views = {
             "mlflow_runs": (f"{where}/runs?compareRunsMode=TABLE", name[:20]),
             "mlflow_pipeline": (f"{where}/runs/{pipelines[0].info.run_id}", "Created at"),
-            "mlflow_training": (f"{where}/runs/{train.info.run_id}/model-metrics", "Model metrics"),
+            "mlflow_training": (f"{where}/runs/{train.info.run_id}/model-metrics", "Add section"),
             "mlflow_experiments": (f"{url}/#/compare-runs?runs=[{ids}]&experiments={of}", "Run ID"),
         }
         for picture, (address, awaited) in views.items():
