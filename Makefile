@@ -10,17 +10,25 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Nothing is to be fetched from a hub here, and nothing told to anyone.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 DO_NOT_TRACK=1 MLFLOW_DISABLE_TELEMETRY=true TOKENIZERS_PARALLELISM=false
 
-.PHONY: repro test lint coverage dist lock clean
+# The zoo's models are so small that a second thread gains little, and last bits of weights depend on their number.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: repro test lint coverage docs dist lock clean
 repro: $(VENV)/.installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(OFFLINE) dvc repro
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(OFFLINE) $(ONE_THREAD) dvc repro
 
 # Two processes of one thread each are faster than one of two: 12 minutes on 2 cores.
 test: lint
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(OFFLINE) $(ONE_THREAD) $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 # The tests with the share of lines that they run, by module.
 coverage: $(VENV)/.installed
 	$(OFFLINE) $(BIN)/python -m pytest --cov --cov-report=term
+
+# The reference from the code, and the site in site/ (`make test` fails where either would change or warn).
+docs: $(VENV)/.installed
+	$(BIN)/python scripts/reference.py
+	$(BIN)/mkdocs build --strict
 
 # sdist and wheel in dist/, as a release uploads them.
 dist: $(VENV)/.installed

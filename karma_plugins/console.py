@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -21,6 +24,8 @@ from karma_plugins.errors import KarmaError, not_installed, refused_by_system
 INTERRUPTED = 130
 #: Characters of a line on stderr.
 LONGEST = 2000
+#: Bytes that a full disk may have left: the next block to be written was larger.
+REMNANT = 1 << 16
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 JOINERS = "\t\xad\u200c\u200d"
 STOPPED = "Stopped by Ctrl-C. Finished work is kept: the same command goes on where it was."
@@ -81,10 +86,10 @@ def guard(run: Any, *args: Any, **kwargs: Any) -> Any:
         if os.environ.get("KARMA_DEBUG"):
             raise
         _end(STOPPED, INTERRUPTED)
-    except Exception as error:
-        if os.environ.get("KARMA_DEBUG"):
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit) or os.environ.get("KARMA_DEBUG"):
             raise
-        _end(f"Error: {described(error)}", 1)
+        _end(f"Error: {described(error)}", 1)  # also a panic of polars, which is no Exception
 
 
 def interruptible() -> None:
@@ -92,7 +97,7 @@ def interruptible() -> None:
     sys.excepthook = _interrupted
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """What went wrong, in one line."""
     if isinstance(error, KarmaError):
         return " ".join(str(error).split())
@@ -100,12 +105,22 @@ def described(error: Exception) -> str:
         return str(lacking)
     if reason := refused_by_system(error):
         return reason
+    if (full := _full_disk()) is not None:  # some libraries only say that they could not write
+        return full
     if isinstance(error, MemoryError):
         return "not enough memory. Free some, or make batches, shards or inputs smaller."
     return _unexpected(error)
 
 
-def _unexpected(error: Exception) -> str:
+def _full_disk() -> str | None:
+    """What to say where nothing is left of the disk that we work on; null where something is."""
+    with suppress(OSError):
+        if shutil.disk_usage(Path.cwd()).free < REMNANT:
+            return refused_by_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(Path.cwd())))
+    return None
+
+
+def _unexpected(error: BaseException) -> str:
     """A fault: what it was and where, for whoever mends it."""
     said = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)

@@ -55,9 +55,13 @@ class Weights(Options):
     hub: str | None = Field(None, description="Hugging Face id, such as 'meta-llama/Llama-3.2-1B'")
     folder: str | None = Field(None, description="folder of weights, instead of a hub id")
     revision: str = Field("main", description="branch, tag or (best) commit of the hub repository")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="numbers that the weights are held in; auto: as the files have them"
+    )
     device_map: str | None = Field(None, description="'auto', 'cuda:0', …; null = where torch puts it")
-    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None, description="how attention is computed; null: as transformers chooses"
+    )
     quantisation: Literal["4bit", "8bit"] | None = Field(
         None,
         validation_alias=AliasChoices("quantisation", "quantization"),
@@ -95,7 +99,7 @@ class Endpoint(Options):
     model: str = Field(description="the model's name at the server")
     served_as: str | None = Field(None, description="its name in the server's replies, where that is another")
     api_key_env: str | None = Field(None, description="environment variable that holds the key")
-    system_prompt: str | None = None
+    system_prompt: str | None = Field(None, description="text sent before every conversation that has none")
     request: RequestShape = Field(default_factory=RequestShape, description="how the server wants requests")
 
     @field_validator("endpoint")
@@ -291,11 +295,15 @@ class PairingContext:
 class LoraSettings(Options):
     """Low-rank adapters instead of full fine-tuning."""
 
-    r: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)
-    dropout: Fraction = 0.0
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    export: Literal["merged", "adapter"] = "merged"
+    r: int = Field(8, ge=1, description="rank of the adapter")
+    alpha: float = Field(16.0, gt=0, description="its scale; the update is multiplied by alpha / r")
+    dropout: Fraction = Field(0.0, description="share of its inputs that a step leaves out")
+    target_modules: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="names of the layers that get one"
+    )
+    export: Literal["merged", "adapter"] = Field(
+        "merged", description="what is written: weights, or it alone"
+    )
 
 
 class TrainingSettings(Options):
@@ -303,12 +311,12 @@ class TrainingSettings(Options):
     them.
     """
 
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="steps in all phases together, instead of epochs")
     batch_size: int = Field(8, ge=1, description="pairs to a batch, of all processes together")
     gradient_accumulation: int = Field(1, ge=1, description="batches to an optimiser step")
     gradient_checkpointing: bool = Field(False, description="less memory for a fifth more time")
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(1e-6, gt=0, description="highest of each phase")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="learning rate of a phase"
     )
@@ -316,8 +324,8 @@ class TrainingSettings(Options):
     max_length: int | None = Field(None, ge=8, description="tokens of prompt and answer together")
     checkpoint_steps: int = Field(50, ge=1, description="steps between checkpoints: what a kill can lose")
     bf16: bool | Literal["auto"] = Field("auto", description="auto: where the hardware has it")
-    lora: LoraSettings | None = None
-    seed: Seed = 0
+    lora: LoraSettings | None = Field(None, description="train a low-rank adapter; null: all weights")
+    seed: Seed = Field(0, description="of what training draws: dropout, answers, a reward model's head")
 
 
 @dataclass(frozen=True, slots=True)

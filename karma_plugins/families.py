@@ -71,9 +71,14 @@ def members(kinship: pl.DataFrame) -> list[list[str]]:
     return sorted(groups)
 
 
+def cut(kinship: pl.DataFrame) -> float:
+    """From which relative kinship on models are of one family, by one metric's overall rows; 0: all are."""
+    return _labels(_squares(kinship)[1])[1]
+
+
 def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
     names, square, spread = _squares(rows)
-    label, cut = _labels(square)
+    label, level = _labels(square)
     same = label[:, None] == label
     agreed = np.zeros(len(names))
     chance = np.random.default_rng([seed, *metric.encode()])
@@ -89,7 +94,7 @@ def _families_of(metric: str, rows: pl.DataFrame, seed: int) -> pl.DataFrame:
         near = int(others[i].argmax())
         family = names[int(mates[centre[mates].argmax()])] if len(mates) > 1 else None
         family_rows.append(
-            (metric, name, family, len(mates), agreed[i] / ROUNDS, cut, names[near], float(others[i, near]))
+            (metric, name, family, len(mates), agreed[i] / ROUNDS, level, names[near], float(others[i, near]))
         )
     return pl.DataFrame(family_rows, schema=FAMILIES.columns, orient="row")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -17,11 +18,12 @@ from karma_plugins import lineage, params, tracking
 from karma_plugins.registry import Bound, kind_name, lock, manager, selection
 from karma_plugins.registry.digests import stage_digest
 from karma_plugins.registry.stages import STAGES
+from karma_plugins.runtime import launching
 from karma_plugins.runtime.pieces import Witness
 from karma_plugins.runtime.processes import device, is_first
 from karma_plugins.runtime.shards import ShardCache, karma_folder
 
-__all__ = ["OURS", "facts", "hashes", "is_first", "karma_folder", "kept", "running", "watched"]
+__all__ = ["OURS", "facts", "hashes", "is_first", "karma_folder", "kept", "launched", "running", "watched"]
 
 #: What our own pipeline has that others have not, for lineage and tracking, which serve any pipeline.
 OURS: Final = lineage.Settings(
@@ -88,6 +90,22 @@ def watched(stage: str, item: str, paths: Sequence[Path]) -> None:
     """
     unwatched = lineage.unwatched(lineage.read_stages(), params.read(), stage, item, paths)
     selection.refuse_unwatched(unwatched, stage, item)
+
+
+def launched(stage: str, configuration: launching.Configuration | None) -> bool:
+    """Whether several processes did the stage in place of this one, as a configuration of accelerate says.
+
+    False where there is none, and in the processes that a launcher started. Raises SystemExit with the status
+    of a process that failed, and ParamsError where the configuration is wrong, or a file that is no dep of
+    the stage.
+    """
+    if configuration is None or launching.is_launched():
+        return False
+    where = f"params.yaml, {stage}.accelerate"
+    if isinstance(configuration, str):
+        watched(stage, "", [Path(configuration)])
+    launching.launch(configuration, f"stages.{stage}", sys.argv[1:], where=where)
+    return True
 
 
 def hashes(paths: Iterable[Path]) -> dict[str, str]:

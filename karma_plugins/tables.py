@@ -15,7 +15,7 @@ import polars as pl
 
 from karma_plugins.contracts import Verdicts
 from karma_plugins.errors import TableError, did_you_mean
-from karma_plugins.runtime.files import replacing
+from karma_plugins.runtime.files import naming_a_full_disk, replacing
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
 
 
@@ -27,6 +27,8 @@ class LazyVerdicts:
     comparisons: pl.LazyFrame
 
 
+#: What polars raises for a file that is damaged: it panics at some that only a fuzzer makes.
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 #: Fixed, so that equal tables are equal files whatever the machine.
 ROW_GROUP_SIZE = 65_536
 
@@ -41,7 +43,7 @@ def read(path: Path | str, schema: Schema) -> pl.DataFrame:
         raise TableError(f"{path}: no such table ({schema.name}). Run the stage that writes it: `dvc repro`.")
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         raise TableError(
             f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
         ) from error
@@ -67,7 +69,7 @@ def scan(path: Path | str, schema: Schema) -> pl.LazyFrame:
     try:
         frame = pl.scan_parquet(path)
         empty = pl.DataFrame(schema=frame.collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         raise TableError(
             f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
         ) from error
@@ -82,7 +84,7 @@ def _check_order(frame: pl.LazyFrame, schema: Schema, path: Path) -> None:
     twice = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift()) for key in schema.key)
     try:
         faults = frame.select(twice=twice.any(), unsorted=(first < first.shift()).any()).collect()
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         raise TableError(
             f"{path}: not a readable parquet file ({_first_line(error)}). Make it again."
         ) from error
@@ -157,7 +159,8 @@ class Parts:
             raise ValueError(f"{self.path}: rows of table {self.schema.name} came out of order")
         self.last = keys.row(-1)
         self.files.append(Path(self.folder.name) / f"{len(self.files):06d}.parquet")
-        frame.write_parquet(self.files[-1], row_group_size=ROW_GROUP_SIZE)
+        with naming_a_full_disk(self.files[-1]):
+            frame.write_parquet(self.files[-1], row_group_size=ROW_GROUP_SIZE)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self.folder:
@@ -227,7 +230,16 @@ def write_json(value: Mapping[str, Any], path: Path | str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_csv(frame: pl.DataFrame, path: Path | str) -> None:
-    """Write points for `dvc plots` as CSV, in the order of the frame, whole or not at all."""
+def write_csv(frame: pl.DataFrame, path: Path | str, *, spreadsheet: bool = False) -> None:
+    """Write a frame as CSV, for `dvc plots` or people, in its order, whole or not at all.
+
+    For a `spreadsheet` a text that one would calculate (`=1+1`, `@x`) begins with an apostrophe.
+    """
+    if spreadsheet:
+        texts = [pl.col(name) for name, kind in frame.schema.items() if kind == pl.String]
+        frame = frame.with_columns(
+            pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text).name.keep()
+            for text in texts
+        )
     with replacing(Path(path)) as partial:
         frame.write_csv(partial, float_precision=6)

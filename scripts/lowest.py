@@ -34,7 +34,9 @@ def main() -> None:
     path = Path(__file__).parent.parent / "pyproject.toml"
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    names = sys.argv[1:] or [name for name in extras if name not in ("all", "dev", "servers")]
+    names = sys.argv[1:] or [
+        name for name in extras if name not in ("all", "dev", "docs", "screenshots", "servers")
+    ]
     floors = lowest(project["dependencies"])
     for name in names:
         floors |= lowest(extras[name])

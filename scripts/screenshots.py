@@ -1,89 +1,200 @@
-"""Pictures for docs/dvc_and_mlflow.md: MLflow before and after `karma sync` in a project that is not ours.
+"""The screenshots of the docs, and what is wrong with them: overlapping texts, findings of axe-core.
 
-    python scripts/screenshots.py [FOLDER]     # by default docs/images; needs chromium on PATH
+    python scripts/screenshots.py RUN [--out docs/images] [--only stages|report|plots|mlflow|sync]
 
-The project is the shape `tutorial` of tests/lineage/shapes.py, made and run in a temporary folder.
+RUN is a checkout in which `make repro` and `dvc exp run -S curriculum.pairing=random` have run. Needs the
+extra `screenshots` (playwright), Chromium, and npm for axe-core and for the viewers that `dvc plots` loads.
+Exit status 1 where texts overlap or axe-core finds something serious.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.lineage import shapes  # noqa: E402
-from tests.lineage.projects import Project  # noqa: E402
+from scripts.browser import Browser, Page, opened, served, shrink  # noqa: E402
 
-#: Width and height of the browser's window, the part without MLflow's side bars, and the number of colours.
-SIZE, PART, COLOURS = (1500, 640), (195, 0, 1112, 640), 48
+#: Widths of a screen and of a telephone.
+WIDTHS = (1280, 400)
+PARTS = ("stages", "report", "plots", "mlflow", "sync")
 
 
 def main() -> None:
-    """Make the project, look at MLflow, sync, look again."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    """Make the pictures of all parts, or of one."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--only", choices=PARTS)
+    given = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    with tempfile.TemporaryDirectory() as scratch, shapes.web({"data.xml": b"<a/>\n"}) as address:
-        project = shapes.make("tutorial", Path(scratch), None, address)
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
+    given.out.mkdir(parents=True, exist_ok=True)
+    parts = {"stages": stages, "report": report, "plots": plots, "mlflow": mlflow_pages, "sync": sync}
+    with opened(given.out) as browser, tempfile.TemporaryDirectory() as scratch:
+        for part in [given.only] if given.only else PARTS:
+            parts[part](browser, given.run.resolve(), Path(scratch))
+    print(f"{browser.faults} faults")
+    sys.exit(bool(browser.faults))
+
+
+def stages(browser: Browser, run: Path, scratch: Path) -> None:
+    """The pictures that stages keep in MLflow."""
+    import polars as pl
+
+    from karma_plugins import evaluation
+    from karma_plugins.curriculum import pictures as curriculum
+    from karma_plugins.judging import pictures as judging
+    from karma_plugins.kinship import pictures as kinship
+    from karma_plugins.training import pictures as training
+
+    del scratch
+    read = {
+        name: json.loads((run / f"metrics/{name}.json").read_text("utf-8"))
+        for name in ("curriculum", "evaluate")
+    }
+    figures = {
+        "kinship": kinship.kinship_heatmap(pl.read_parquet(run / "data/kinship.parquet")),
+        "competence": kinship.competence_profiles(pl.read_parquet(run / "data/profile/*/scores.parquet")),
+        "difficulty": curriculum.difficulty(pl.read_parquet(run / "data/pairs/data/train.parquet")),
+        "dropped": curriculum.funnel(read["curriculum"]),
+        "bias": judging.bias(pl.read_parquet(run / "data/jury/bias.parquet")),
+        "training": training.training_curves(pl.read_csv(run / "plots/train.csv")),
+        "evaluation": evaluation.picture(read["evaluate"]),
+    }
+    for name, figure in figures.items():
+        file = browser.folder / f"stage_{name}.png"
+        figure.savefig(file)
+        print(shrink(file), flush=True)
+
+
+def report(browser: Browser, run: Path, scratch: Path) -> None:
+    """The first screen, the whole page, filtered pairs, and two runs compared."""
+    command = ["karma", "report", "--out"]  # not `python -m`, which would take the checkout's own code
+    subprocess.run([*command, str(scratch / "report.html")], cwd=run, check=True)
+    other = experiments(run)[0]
+    subprocess.run([*command, str(scratch / "against.html"), "--against", other], cwd=run, check=True)
+    for width in WIDTHS:
+        with browser.page(f"file://{scratch}/report.html", width) as page:
+            browser.shoot(page, f"report_{width}")
+            browser.accessible(page, f"report at {width}")
+        with browser.page(f"file://{scratch}/report.html", width) as page:
+            filtered(page)
+            browser.shoot(page, f"report_pairs_{width}")
+            browser.accessible(page, f"filtered pairs at {width}")
+        with browser.page(f"file://{scratch}/against.html", width) as page:
+            browser.shoot(page, f"report_against_{width}")
+            browser.accessible(page, f"comparison at {width}")
+    with browser.page(f"file://{scratch}/report.html", WIDTHS[0]) as page:
+        page.add_style_tag(content=".row:nth-child(n+2) { display: none }")  # one pair for all
+        browser.shoot(page, "report_whole", whole=True, scale=0.5)
+
+
+def filtered(page: Page) -> None:
+    """Pairs of one competency with a wide margin whose texts hold a word."""
+    form = page.locator("form[data-browser=pairs]")
+    form.locator("select[data-column=competency]").select_option(index=1)
+    form.locator("[data-column=margin][data-bound=least]").fill("0.6")
+    form.locator("input[type=search]").fill("letter")
+    page.locator("#pairs").evaluate("part => part.scrollIntoView()")
+
+
+def experiments(run: Path) -> list[str]:
+    """Names of DVC's experiments of a checkout, the newest first."""
+    listed = subprocess.run(
+        ["dvc", "exp", "list", "--name-only", "--all-commits"],
+        cwd=run,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    names = [name.strip() for name in listed.stdout.splitlines() if name.strip()]
+    if not names:
+        raise SystemExit(f"{run}: holds no experiment. `dvc exp run -S curriculum.pairing=random` makes one.")
+    return names
+
+
+def plots(browser: Browser, run: Path, scratch: Path) -> None:
+    """What `dvc plots show` draws."""
+    subprocess.run(["dvc", "plots", "show", "--out", str(scratch / "plots")], cwd=run, check=True)
+    for width in WIDTHS:
+        with browser.page(f"file://{scratch}/plots/index.html", width) as page:
+            page.wait_for_selector("svg, canvas")
+            page.wait_for_timeout(2000)
+            browser.shoot(page, f"dvc_plots_{width}", whole=True)
+
+
+def mlflow_pages(browser: Browser, run: Path, scratch: Path) -> None:
+    """MLflow's run list, a pipeline's run, two of them compared, a chart of training."""
+    from mlflow import MlflowClient
+
+    copy = scratch / "mlflow"
+    copy.mkdir()
+    shutil.copy(run / "mlflow.db", copy)
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    pipelines = [r for r in runs if r.data.tags.get("karma.role") == "pipeline"]
+    pipelines = [
+        r for r in pipelines if "report.difference" in r.data.metrics
+    ]  # those that came to their end
+    train = next(r for r in runs if r.data.tags.get("dvc.stage") == "train" and r.data.metrics)
+    with served(copy) as url:
+        where = f"{url}/#/experiments/{experiment.experiment_id}"
+        ids = ",".join(f'"{r.info.run_id}"' for r in pipelines[:2])
+        of = f'["{experiment.experiment_id}"]'
+        views = {
+            "mlflow_runs": f"{where}/runs?compareRunsMode=TABLE",
+            "mlflow_pipeline": f"{where}/runs/{pipelines[0].info.run_id}",
+            "mlflow_training": f"{where}/runs/{train.info.run_id}/model-metrics",
+            "mlflow_experiments": f"{url}/#/compare-runs?runs=[{ids}]&experiments={of}",
+        }
+        for name, address in views.items():
+            shot(browser, address, name, 900)
+
+
+def settle(page: Page) -> None:
+    """Until MLflow has loaded what it shows, and without its side bar."""
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(6000)
+
+
+def sync(browser: Browser, run: Path, scratch: Path) -> None:
+    """MLflow before and after `karma sync` in a project that is not ours, `tutorial` of the tests."""
+    from tests.lineage import shapes
+
+    del run
+    folder = scratch / "sync"
+    folder.mkdir()
+    with shapes.web({"data.xml": b"<a/>\n"}) as address:
+        project: Any = shapes.make("tutorial", folder, None, address)
         project.client.search_experiments()  # makes an empty database
-        with served(project) as url:
-            picture(f"{url}/#/experiments", folder / "sync_before.png")
-            sys.stdout.write(project.karma("sync"))
-            runs = {run.info.run_name: run.info for run in project.runs()}
-            evaluate = runs["evaluate"]
+        with served(project.root) as url:
+            shot(browser, f"{url}/#/experiments", "sync_before")
+            print(project.karma("sync"), end="")
+            evaluate = next(run.info for run in project.runs() if run.info.run_name == "evaluate")
             where = f"{url}/#/experiments/{evaluate.experiment_id}"
-            picture(f"{where}/runs?compareRunsMode=TABLE", folder / "sync_after.png")
-            picture(f"{where}/runs/{evaluate.run_id}", folder / "sync_run.png")
             (model,) = project.models()
-            picture(f"{where}/models/{model.model_id}", folder / "sync_model.png")
+            shot(browser, f"{where}/runs?compareRunsMode=TABLE", "sync_after")
+            shot(browser, f"{where}/runs/{evaluate.run_id}", "sync_run")
+            shot(browser, f"{where}/models/{model.model_id}", "sync_model")
 
 
-@contextmanager
-def served(project: Project) -> Iterator[str]:
-    """MLflow's pages for a project's database; their address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{project.root / 'mlflow.db'}"]
-    server = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def picture(url: str, file: Path) -> None:
-    """What a browser shows at an address, in few colours."""
-    from PIL import Image
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        subprocess.run(
-            [
-                "chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-                f"--window-size={SIZE[0]},{SIZE[1]}", "--virtual-time-budget=60000", "--timeout=120000",
-                f"--screenshot={file}", url,
-            ],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300,
-        )  # fmt: skip
-    image = Image.open(file).convert("RGB").crop(PART).quantize(COLOURS)
-    image.save(file, optimize=True)
+def shot(browser: Browser, url: str, name: str, height: int = 640) -> None:
+    """A page of MLflow as a picture; how its own pages are set is not ours to judge."""
+    with browser.page(url, WIDTHS[0], height) as page:
+        settle(page)
+        browser.shoot(page, name, checked=False)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def main(
         if warning := curriculum.target.warning(stands):
             warnings.warn(warning, stacklevel=1)
         run.figure("difficulty", pictures.difficulty, built.pairs)
+        run.figure("dropped", pictures.funnel, built.report)
 
 
 if __name__ == "__main__":

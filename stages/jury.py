@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from karma_plugins import console, params, schemas, tables
+from karma_plugins.judging import pictures
 from karma_plugins.judging.deciding import decide
 from karma_plugins.staging import running
 
@@ -31,6 +32,7 @@ def main(responses: Path, verdicts: Path, kinship: Path, out: Path, metrics: Pat
         tables.write(decided.judges, out / "judges.parquet", schemas.JUDGES)
         tables.write_json(decided.counts, metrics)
         run.metrics(decided.counts)
+        run.figure("bias", pictures.bias, decided.bias)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from karma_plugins import console, manager, models, params, schemas, tables, tra
 from karma_plugins.curriculum import dataset
 from karma_plugins.judging.panel import panel
 from karma_plugins.registry import selection
-from karma_plugins.staging import is_first, karma_folder, running
+from karma_plugins.staging import is_first, karma_folder, launched, running
 from karma_plugins.training import pictures
 
 
@@ -21,6 +21,8 @@ from karma_plugins.training import pictures
 def main(pairs: Path, prompts: Path, out: Path, metrics: Path, plot: Path) -> None:
     """Train by section `train` of params.yaml."""
     settings = params.load("train", params.TrainSection)
+    if launched("train", settings.accelerate):
+        return
     objective = selection.objective(settings, manager.load())
     jurors = selection.rewarding(settings, manager.load())
     base = models.load("base", settings.base, where="params.yaml, train.base")

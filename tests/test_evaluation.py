@@ -143,7 +143,12 @@ def test_points_and_text_table_hold_what_the_metrics_hold():
     ]
     assert lines[6].startswith("2 of 40 prompts left out")
     assert evaluation.flat(found.metrics)["competency.knowledge.win_rate.high"] > 0.5
-    assert evaluation.picture(found.metrics).axes
+    accuracy, change, wins = evaluation.picture(found.metrics).axes
+    names = [label.get_text() for label in accuracy.get_yticklabels()]
+    assert names[0] == "all (n = 38)"
+    assert "benchmark knowledge (n = 20)" in names
+    assert len(change.lines) == 2 * len(names) + 1  # an interval and a mark each, and a line at 0
+    assert len(wins.lines) == 2 * sum("benchmark" not in name for name in names) + 1
 
 
 @pytest.mark.filterwarnings("ignore:judge 'exact'")

@@ -12,11 +12,14 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from karma_plugins.curriculum.pictures import difficulty
+from karma_plugins import schemas
+from karma_plugins.curriculum.pictures import difficulty, funnel
+from karma_plugins.judging.pictures import bias
 from karma_plugins.kinship import pictures
 from karma_plugins.lineage.graph import Datum, Made, Origin, StageRun
 from karma_plugins.lineage.picture import draw
 from karma_plugins.lineage.tree import Lineage
+from karma_plugins.runtime.canvas import BLUE, ORANGE
 from karma_plugins.training.pictures import training_curves
 
 KINSHIP = pl.DataFrame(
@@ -95,6 +98,53 @@ def test_a_family_has_a_frame() -> None:
     )  # fmt: skip
     heat = pictures.kinship_heatmap(table).axes[0]
     assert sorted(frame.get_width() for frame in heat.patches) == [2, 2]
+
+
+def test_the_radius_parts_the_families_of_the_tree() -> None:
+    rows = [(a, b, 0.8 if {a, b} in ({"a", "b"}, {"c", "d"}) else 0.1) for a, b in combinations("abcd", 2)]
+    table = pl.DataFrame(rows, schema=["model_a", "model_b", "kinship"], orient="row").with_columns(
+        metric=pl.lit("style"), competency=pl.lit(None, pl.String), primary=True,
+        low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64), consistency=pl.lit(0.8),
+    )  # fmt: skip
+    tree = pictures.kinship_heatmap(table).axes[1]
+    (radius,) = [line.get_ydata()[0] for line in tree.lines if line.get_linestyle() == "--"]
+    heights = sorted(max(line.get_ydata()) for line in tree.lines if line.get_linestyle() == "-")
+    assert heights == pytest.approx([0.0, 0.0, 1 - 0.1 / 0.8])  # 0.8 is as alike as a model is to itself
+    assert heights[1] < radius < heights[2]
+    assert f"{radius:.2f}" in tree.get_xlabel()
+
+
+def test_one_family_has_no_radius() -> None:
+    tree = pictures.kinship_heatmap(KINSHIP.with_columns(kinship=pl.lit(0.9))).axes[1]
+    assert not [line for line in tree.lines if line.get_linestyle() == "--"]
+
+
+def test_the_funnel_ends_with_what_is_kept() -> None:
+    report = {"pairs": {"possible": 100, "kept": 7, "dropped": {"over budget": 3, "tie": 90}}}
+    axes = funnel(report).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "possible",
+        "tie",
+        "over budget",
+        "kept",
+    ]
+    assert [text.get_text() for text in axes.texts] == [" 100", " -90", " -3", " 7"]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == [100, 0, 10, 90, 7, 3, 7, 0]
+
+
+def test_a_biased_judge_is_orange_and_what_is_unknown_has_its_reason() -> None:
+    rows = [
+        ("longer_wins", "a", None, 0.7, 0.65, 0.75, 0.5, 90, None),
+        ("longer_wins", "b", None, 0.52, 0.45, 0.55, 0.5, 90, None),
+        ("nepotism", "a", "m", None, None, None, 0.0, 0, "one judge"),
+    ]
+    axes = bias(pl.DataFrame(rows, schema=schemas.BIAS.columns, orient="row")).axes[0]
+    colours = {line.get_xdata()[0]: line.get_color() for line in axes.lines if line.get_marker() == "o"}
+    assert colours == {0.7: ORANGE, 0.52: BLUE}
+    assert [text.get_text() for text in axes.texts] == [" unknown: one judge"]
+    assert "nepotism (a, m; n = 0)" in [label.get_text() for label in axes.get_yticklabels()]
+    assert "nothing" in bias(schemas.BIAS.empty()).get_suptitle()
 
 
 def test_the_picture_of_a_training_begins_with_the_loss_and_fits_a_screen() -> None:

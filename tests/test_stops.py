@@ -259,6 +259,15 @@ def test_a_judge_that_reads_what_dvc_does_not_watch(pipeline: Path) -> None:
     assert "judge: 'data/kinship.parquet', which judge far reads" in stops(pipeline, "judge", "far")
 
 
+def test_a_launch_that_dvc_does_not_watch_or_accelerate_does_not_take(pipeline: Path) -> None:
+    Path("dvc.yaml").write_text("stages: {train: {cmd: x, deps: [data/pairs]}}")
+    Path("two.yaml").write_text("{distributed_type: 'NO', use_cpu: true, num_processes: 2}")
+    settle(changed("train.accelerate", "two.yaml"))
+    assert "dvc.yaml, train: 'two.yaml', which train reads, is no dep of it" in stops(pipeline, "train")
+    settle(changed("train.accelerate", {"use_cpu": True, "num_procs": 2}))
+    assert "params.yaml, train.accelerate: accelerate does not take this" in stops(pipeline, "train")
+
+
 def test_a_removed_judge_is_gone_from_the_jury(pipeline: Path) -> None:
     settle(changed("judge.judges.loose", {"plugin": "reference", "match": "numeric"}))
     for stage, *arguments in (("judge", "loose"), ("jury",)):

@@ -147,3 +147,14 @@ def test_a_scan_stops_at_rows_that_no_stage_wrote(
         tables.scan(tmp_path / "text.parquet", JUDGEMENTS)
     with pytest.raises(TableError, match="no such table"):
         tables.scan(tmp_path / "none.parquet", JUDGEMENTS)
+
+
+def test_a_csv_for_a_spreadsheet_holds_no_formula(tmp_path: Path) -> None:
+    names = ["=HYPERLINK(1)", "+1", "-x", "@SUM", "plain", None, "a=b", "\tx"]
+    frame = pl.DataFrame({"model": names, "kinship": [-0.5] * len(names)})
+    tables.write_csv(frame, tmp_path / "t.csv", spreadsheet=True)
+    told = pl.read_csv(tmp_path / "t.csv")
+    assert told["model"].to_list() == ["'=HYPERLINK(1)", "'+1", "'-x", "'@SUM", "plain", None, "a=b", "'\tx"]
+    assert told["kinship"].to_list() == [-0.5] * len(names)
+    tables.write_csv(frame, tmp_path / "t.csv")
+    assert pl.read_csv(tmp_path / "t.csv")["model"].to_list() == names

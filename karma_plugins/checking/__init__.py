@@ -24,6 +24,7 @@ from karma_plugins.lineage import read_stages, unwatched
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
 from karma_plugins.registry.manager import OURS
 from karma_plugins.registry.stages import STAGES
+from karma_plugins.runtime import launching
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,6 +63,11 @@ def check(registry: Registry) -> Findings:
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
         findings.attempt(lock.verify, stage, bound)
+    if unlocked := findings.attempt(lock.unlocked, registry):
+        findings.warnings.append(
+            f"{lock.LOCK}: holds no {', '.join(unlocked)}, though installed, so an experiment (`-S`) can't "
+            "name it. Run `karma lock`."
+        )
     _runner(document, registry, findings)
     _locked(pipeline, findings)
     reachable.tracking(findings)
@@ -409,6 +415,9 @@ def _training(document: Mapping[str, Any], outs: set[Path], findings: Findings) 
                 f"params.yaml, train.base: '{base}' holds no weights, so it can't be trained. Name a folder "
                 "of weights or a descriptor of some."
             )
+    accelerate = train.get("accelerate") if isinstance(train, Mapping) else None
+    if isinstance(accelerate, str | Mapping):
+        findings.attempt(launching.read, accelerate, where="params.yaml, train.accelerate")
     target = curriculum.get("target") if isinstance(curriculum, Mapping) else None
     if target is not None and target not in (document.get("models") or {}):
         findings.errors.append(

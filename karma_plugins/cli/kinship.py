@@ -27,6 +27,9 @@ SHOWN = 5
     "--picture", type=Path, metavar="FILE", help="Heatmap, .png, .svg or .pdf [default: beside --out]."
 )
 @click.option(
+    "--spreadsheet", is_flag=True, help="Write a .csv in which no model's name is taken for a formula."
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print both tables as JSON, and the counts of what was read."
 )
 def command(
@@ -38,6 +41,7 @@ def command(
     seed: int,
     out: Path | None,
     picture: Path | None,
+    spreadsheet: bool,
     as_json: bool,
 ) -> None:
     """Measure how alike some models are, without a pipeline.
@@ -81,7 +85,8 @@ def command(
         beside = out.with_name(f"{out.stem}_families{out.suffix}")
         for frame, schema, path in ((table, schemas.KINSHIP, out), (kin, schemas.FAMILIES, beside)):
             if out.suffix == ".csv":
-                tables.write_csv(tables.check(frame, schema, where=str(path)), path)
+                whole = tables.check(frame, schema, where=str(path))
+                tables.write_csv(whole, path, spreadsheet=spreadsheet)
             else:
                 tables.write(frame, path, schema)
         if not as_json:

@@ -8,8 +8,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,72 +17,18 @@ import click
 
 from karma_plugins.cli.plugin_names import completing
 from karma_plugins.console import say
-from karma_plugins.errors import KarmaError, ParamsError, require
+from karma_plugins.errors import ParamsError, require
 from karma_plugins.staging import OURS
+from karma_plugins.study.design import Arm, Setting, StudyError, is_param
+from karma_plugins.study.design import conditions as written_conditions
+from karma_plugins.study.design import options as arm_options
 
 if TYPE_CHECKING:
     import polars as pl
 
 PAIRINGS = ("kin", "random", "best-worst", "distant")
-#: What a seed decides: the answers, which pairs are taken, the training, the answers of the evaluation.
-SEEDED = ("generate.seed", "curriculum.seed", "train.seed", "evaluate.seed")
 #: The stages that an experiment runs, and the seconds that the start of a stage takes around its work.
 STAGES, START = ("generate", "judge", "jury", "curriculum", "train", "evaluate"), 8.0
-SECTIONS = (
-    "zoo", "prompts", "profile", "kinship", "generate", "judge", "jury", "curriculum", "train", "evaluate",
-)  # fmt: skip
-OPTION = re.compile(r"[a-z0-9_.-]+=[^,]+")
-
-
-class StudyError(KarmaError):
-    """A study that can't be made of these arms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What arms are compared under: a condition by name with the params that make it, and a zoo's seed."""
-
-    condition: str = ""
-    settings: tuple[str, ...] = ()
-    zoo: int | None = None
-
-    @property
-    def params(self) -> tuple[str, ...]:
-        """What sets it, in the words of `dvc exp run -S`."""
-        return (*self.settings, *(() if self.zoo is None else (f"++zoo.seed={self.zoo}",)))
-
-    @property
-    def name(self) -> str:
-        """A part of an experiment's name."""
-        parts = [self.condition, *(() if self.zoo is None else (f"zoo{self.zoo}",))]
-        return "".join(f"{re.sub(r'[^A-Za-z0-9]+', '-', part)}-" for part in parts if part)
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A pairing, as it was written (`kin:prefer=chance`), under an objective.
-
-    An option that names a section of params (`random:judge.align=rank`) is that param, for this arm alone.
-    """
-
-    pairing: str
-    objective: str
-
-    def params(self, seed: int) -> tuple[str, ...]:
-        """What sets this arm, in the words of `dvc exp run -S`."""
-        name, _, options = self.pairing.partition(":")
-        chosen = [f"++curriculum.pairing={name}", f"++train.objective={self.objective}"]
-        chosen += [
-            f"++{option}" if _is_param(option) else f"++curriculum.pairings.{name}.{option}"
-            for option in filter(None, options.split(","))
-        ]
-        return (*chosen, *(f"++{key}={seed}" for key in SEEDED))
-
-    def name(self, key: str, seed: int, setting: Setting | None = None) -> str:
-        """The experiment's name, which git takes as part of a ref."""
-        written = re.sub(r"[^A-Za-z0-9]+", "-", self.pairing)
-        under = setting.name if setting else ""
-        return f"study-{key}-{under}{written}-{self.objective}-{seed}"
 
 
 @click.command("study")
@@ -165,7 +110,7 @@ def command(
     key = _key(here, common)
     under = [
         Setting(name, written, zoo)
-        for name, written in _conditions(conditions).items()
+        for name, written in written_conditions(conditions).items()
         for zoo in dict.fromkeys(zoos) or [None]
     ]
     planned = {
@@ -258,22 +203,6 @@ def _results(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _conditions(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The params of each condition by its name; one without a name where none is given."""
-    conditions: dict[str, tuple[str, ...]] = {}
-    for text in written:
-        name, equals, rest = text.partition("=")
-        settings = tuple(part for part in rest.split(";") if part)
-        if not (name and equals and settings and all("=" in s or s.startswith("~") for s in settings)):
-            raise StudyError(
-                f"--condition {text}: is not NAME=KEY=VALUE;KEY=VALUE. Write strong=zoo.strength=1."
-            )
-        if name in conditions:
-            raise StudyError(f"--condition {name}: is there twice. Name each once.")
-        conditions[name] = settings
-    return conditions or {"": ()}
-
-
 def _check(arms: Sequence[Arm]) -> None:
     """Raise StudyError or ParamsError for an arm that is there twice or names no plugin or option."""
     from karma_plugins import params
@@ -288,8 +217,8 @@ def _check(arms: Sequence[Arm]) -> None:
     for arm in arms:
         name, _, written = arm.pairing.partition(":")
         options = dict(curriculum.pairings.get(name, {}))
-        for option in _options(arm.pairing, written):
-            if _is_param(option):
+        for option in arm_options(arm.pairing, written):
+            if is_param(option):
                 continue
             key, _, value = option.partition("=")
             options[key] = _value(value)
@@ -297,18 +226,6 @@ def _check(arms: Sequence[Arm]) -> None:
             curriculum.model_copy(update={"pairing": name, "pairings": {name: options}}), registry
         )
         selection.objective(train.model_copy(update={"objective": arm.objective}), registry)
-
-
-def _options(pairing: str, written: str) -> Iterator[str]:
-    for option in filter(None, written.split(",")):
-        if not OPTION.fullmatch(option):
-            raise StudyError(f"--pairing {pairing}: '{option}' is not KEY=VALUE. Write kin:prefer=chance.")
-        yield option
-
-
-def _is_param(option: str) -> bool:
-    """Whether an option of an arm is a param of some section, and none of its pairing."""
-    return option.partition("=")[0].partition(".")[0] in SECTIONS
 
 
 def _value(text: str) -> object:

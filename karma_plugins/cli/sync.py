@@ -23,7 +23,13 @@ NAMED = 40
 
 
 @click.command("sync")
-@click.option("--rev", "revs", multiple=True, metavar="REV", help="A commit, tag or branch; may be repeated.")
+@click.option(
+    "--rev",
+    "revs",
+    multiple=True,
+    metavar="REV",
+    help="A commit, tag, branch or experiment; may be repeated.",
+)
 @click.option("--all-branches", "-a", "branches", is_flag=True, help="The last commit of every branch.")
 @click.option("--all-tags", "-T", "tags", is_flag=True, help="The commit of every tag.")
 @click.option("--all-commits", "commits", is_flag=True, help="Every commit of every branch and tag.")
@@ -88,7 +94,7 @@ def command(
         ]
         raise access.TrackingError(
             f"{len(sentences)} set aside, all else is delivered: {'; '.join(sentences)[:4000]}. Correct them "
-            "(a record in .karma/spool: its record.json; or delete its folder), then `karma sync`."
+            "(a damaged record in .karma/spool: delete its folder, dvc.lock tells of it), then `karma sync`."
         )
 
 

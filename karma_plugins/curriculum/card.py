@@ -149,7 +149,7 @@ def _example(pairs: pl.DataFrame) -> str:
         text = row[side].list.last().struct.field("content")[0] or ""
         shown = " ".join(text.split())
         lines.append([side, f"{shown[:SHOWN]}…" if len(shown) > SHOWN else shown])
-    return _table(["", "text"], [[side, text.replace("|", "\\|")] for side, text in lines])
+    return _table(["", "text"], [[side, _plain(text)] for side, text in lines])
 
 
 def _summary(report: Mapping[str, Any], settings: CurriculumSection) -> str:
@@ -183,7 +183,7 @@ def _models(pairs: pl.DataFrame) -> str:
     chosen = pairs.group_by(model="chosen_model").agg(chosen=pl.len())
     rejected = pairs.group_by(model="rejected_model").agg(rejected=pl.len())
     both = chosen.join(rejected, on="model", how="full", coalesce=True).fill_null(0).sort("model")
-    return _table(["model", "chosen", "rejected"], both.rows())
+    return _table(["model", "chosen", "rejected"], [[_plain(name), *counts] for name, *counts in both.rows()])
 
 
 def _quantiles(report: Mapping[str, Any]) -> str:
@@ -238,9 +238,10 @@ def _order(pairs: pl.DataFrame, report: Mapping[str, Any], settings: CurriculumS
 def _judges(provenance: Provenance) -> str:
     if not provenance.judges:
         return "Whoever made this card did not name the judges; table judges holds them.\n"
-    text = _table(["judge", "version"], sorted(provenance.judges.items()))
+    versions = [[_plain(name), _plain(known)] for name, known in sorted(provenance.judges.items())]
+    text = _table(["judge", "version"], versions)
     if provenance.bias is not None and provenance.bias.height:
-        rows = [[_number(value) for value in row] for row in provenance.bias.rows()]
+        rows = [[_plain(_number(value)) for value in row] for row in provenance.bias.rows()]
         text += _opposite(provenance.bias)
         text += "\nTheir measured biases:\n\n" + _table(provenance.bias.columns, rows)
     return text
@@ -252,9 +253,8 @@ def _opposite(bias: pl.DataFrame) -> str:
         return ""
     rows = bias.filter(pl.col("measure") == "opposite_order", pl.col("value").is_not_null())
     lines = [
-        f"- `{row['judge']}` and `{row['detail']}` prefer opposite answers in {row['value']:.1%} "
-        f"of {row['n']} pairs "
-        "that both decide"
+        f"- `{_plain(row['judge'])}` and `{_plain(row['detail'])}` prefer opposite answers in "
+        f"{row['value']:.1%} of {row['n']} pairs that both decide"
         for row in rows.iter_rows(named=True)
     ]
     return "\n" + "\n".join(lines) + "\n" if lines else ""
@@ -266,7 +266,7 @@ def _licences(settings: CurriculumSection, provenance: Provenance) -> str:
         if settings.licence
         else "No licence was named for this dataset.\n"
     )
-    rows = sorted(provenance.licences.items())
+    rows = [[_plain(name), _plain(known)] for name, known in sorted(provenance.licences.items())]
     return own + ("\n" + _table(["source", "licence"], rows) if rows else "")
 
 
@@ -282,6 +282,11 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """What others wrote, in one line that is text and nothing else wherever the card is shown."""
+    return "".join(f"&#{ord(c)};" if c in "&<>|[]`" else c for c in " ".join(text.split()))
 
 
 def _number(value: object) -> str:

@@ -1,8 +1,9 @@
-"""The picture of a curriculum: difficulty over its pairs, in training order."""
+"""Pictures of a curriculum: difficulty over its pairs in training order, and why the others are not in it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -37,5 +38,30 @@ def difficulty(pairs: pl.DataFrame) -> Figure:
         )
     axes.set_xlabel("pairs, in training order")
     axes.set_ylabel("difficulty (mean, range)")
+    plain(axes)
+    return figure
+
+
+def funnel(report: Mapping[str, Any]) -> Figure:
+    """From all possible pairs to those kept, by a report: what each rule took, the most first."""
+    pairs = report["pairs"]
+    dropped = sorted(pairs["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    left, bars = pairs["possible"], [("possible", pairs["possible"], 0)]
+    for reason, count in dropped:
+        left -= count
+        bars.append((reason, left, count))
+    bars.append(("kept", pairs["kept"], 0))
+    figure = blank(7.0, 1.0 + 0.32 * len(bars))
+    axes = figure.subplots()
+    for row, (name, remaining, taken) in enumerate(bars):
+        axes.barh(row, remaining, color=BLUE if name in ("possible", "kept") else GREY, height=0.7)
+        axes.barh(row, taken, left=remaining, color=ORANGE, height=0.7)
+        text = f"-{taken:,}" if taken else f"{remaining:,}"
+        axes.text(remaining + taken, row, f" {text}", va="center", fontsize=8)
+    axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("pairs (orange: dropped because of it)", fontsize=9)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     plain(axes)
     return figure

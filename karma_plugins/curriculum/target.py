@@ -12,8 +12,9 @@ from karma_plugins.families import members, relative
 
 #: Metrics that look at answers, the first that is measured tells.
 OF_ANSWERS = ("style", "answers")
-#: Share of chosen answers from strangers above which the user is warned.
-MOST = 0.5
+#: Share of chosen answers from strangers above which the user is warned: with half of them training has been
+#: seen to ruin a model as much as with more, and pairs of one family have none (docs/evidence.md).
+BEARABLE = 0.25
 
 
 def check(target: str | None, kinship: pl.DataFrame) -> None:
@@ -60,8 +61,8 @@ def standing(pairs: pl.DataFrame, kinship: pl.DataFrame, target: str | None) -> 
 
 
 def warning(part: Mapping[str, Any] | None) -> str | None:
-    """What to tell the user where most chosen answers come from models unlike the target."""
-    if part is None or 1.0 - part["chosen"] <= MOST:
+    """What to tell the user where many chosen answers come from models unlike the target."""
+    if part is None or 1.0 - part["chosen"] <= BEARABLE:
         return None
     return (
         f"karma: {1.0 - part['chosen']:.0%} of the chosen answers come from models that answer unlike "

@@ -57,7 +57,7 @@ def suits(path: Path) -> bool:
     if kind == ".parquet":
         try:
             columns = list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, OSError):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return False
         return _columns(columns) is not None
     if kind == ".csv":

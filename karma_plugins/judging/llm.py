@@ -25,7 +25,7 @@ from karma_plugins.contracts import (
     Verdict,
 )
 from karma_plugins.errors import ModelError
-from karma_plugins.judging.quotation import quoted
+from karma_plugins.judging.quotation import quoted, within_quotes
 from karma_plugins.judging.templates import PARTS, Form
 from karma_plugins.requesting.spending import Limits, Usage, at_most, expected
 from karma_plugins.texts.references import accepted
@@ -46,10 +46,10 @@ class LlmOptions(Options):
         description="the judging model: descriptor (.yaml) of an endpoint or weights, or a folder"
     )
     template: str | None = Field(None, description="file to ask with instead of the built-in one")
-    temperature: float = Field(0.0, ge=0.0)
+    temperature: float = Field(0.0, ge=0.0, description="of the judging model; 0: its likeliest reply")
     max_tokens: int = Field(512, ge=1, description="most tokens of a reply")
     samples: int = Field(1, ge=1, description="times each question is asked; the verdict is the mean")
-    seed: int = 0
+    seed: int = Field(0, description="of sampling: each question and sample gets one of its own from it")
     structured: bool = Field(
         True, description="ask a server for JSON by schema; replies are checked in any case"
     )
@@ -223,15 +223,22 @@ def _ask_endpoint(
 
 
 def _ask_weights(model: Model, questions: Sequence[Question], options: LlmOptions) -> list[Reply]:
+    from karma_plugins.models import loading, templates
     from karma_plugins.models.sampling import TransformersOptions, generate
 
     if not isinstance(model.source, models.Weights):
         raise ModelError(
             f"option 'model' of an LLM judge: '{model.path}' holds recorded answers, which can't judge."
         )
-    requests = [
-        Request(question.case, question.messages, sample, _seed(options.seed, question.case, sample))
+    _, tokenizer = loading.loaded(model.source)
+    control = templates.control_tokens(tokenizer)
+    asked = [
+        [{**m, "content": within_quotes(m["content"], question.case, control)} for m in question.messages]
         for question in questions
+    ]
+    requests = [
+        Request(question.case, messages, sample, _seed(options.seed, question.case, sample))
+        for question, messages in zip(questions, asked, strict=True)
         for sample in range(options.samples)
     ]
     sampling = TransformersOptions(

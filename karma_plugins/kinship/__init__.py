@@ -19,6 +19,8 @@ __all__ = ["families", "kinship", "points", "sentences", "summary"]
 
 #: Kinship may miss [0,1] by so much rounding.
 ROUNDING = 1e-9
+#: Pairs that are looked at at a time.
+BLOCK = 4_096
 
 
 def kinship(
@@ -153,15 +155,22 @@ def _wider(
     value: NDArray[np.float64],
     width: NDArray[np.float64],
 ) -> list[bool | None]:
-    gaps = np.abs(np.concatenate([square[a] - value[:, None], square[b] - value[:, None]], axis=1))
-    pair = np.arange(len(a))
-    gaps[pair, b] = gaps[pair, len(square) + a] = np.nan  # the pair itself
-    known = ~np.isnan(gaps).all(axis=1) & ~np.isnan(width)
-    uncertain: list[bool | None] = [None] * len(a)
-    if known.any():
-        wide = width[known] > np.nanmedian(gaps[known], axis=1)
-        for row, flag in zip(np.flatnonzero(known).tolist(), wide.tolist(), strict=True):
-            uncertain[row] = flag
+    uncertain: list[bool | None] = []
+    for start in range(0, len(a), BLOCK):
+        one, other = a[start : start + BLOCK], b[start : start + BLOCK]
+        middle = value[start : start + BLOCK, None]
+        gaps = np.abs(np.concatenate([square[one] - middle, square[other] - middle], axis=1))
+        pair = np.arange(len(one))
+        gaps[pair, other] = gaps[pair, len(square) + one] = np.nan  # the pair itself
+        gaps.sort(axis=1)  # what is not known comes last
+        count = (~np.isnan(gaps)).sum(axis=1)
+        low, high = (gaps[pair, np.maximum(place, 0)] for place in ((count - 1) // 2, count // 2))
+        wide = width[start : start + BLOCK]
+        known = (count > 0) & ~np.isnan(wide)
+        flags = wide > (low + high) / 2
+        uncertain += [
+            flag if sure else None for flag, sure in zip(flags.tolist(), known.tolist(), strict=True)
+        ]
     return uncertain
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from karma_plugins.families import relative
+
 Floats = NDArray[np.float64]
 
 
@@ -16,7 +18,8 @@ class Clustering:
     """Models in the order of the tree's leaves, and the tree's branches.
 
     `kinship` is the square of the models in that order (NaN where unknown and on the diagonal). Each branch
-    is three lines: four places along the leaves (0 is the first leaf) and their four heights (1 - kinship).
+    is three lines: four places along the leaves (0 is the first leaf) and their four heights (1 - relative
+    kinship, as families are cut by).
     """
 
     models: tuple[str, ...]
@@ -27,8 +30,8 @@ class Clustering:
 def cluster(rows: pl.DataFrame) -> Clustering:
     """Cluster the models of some rows of table kinship, all of one metric and competency.
 
-    Average linkage of 1 - kinship, neighbouring leaves as near as the tree allows (Bar-Joseph et al. 2001);
-    unknown kinship counts as none.
+    Average linkage of 1 - relative kinship (`families.relative`), neighbouring leaves as near as the tree
+    allows (Bar-Joseph et al. 2001); unknown kinship counts as none.
     """
     from scipy.cluster import hierarchy
     from scipy.spatial.distance import squareform
@@ -36,11 +39,14 @@ def cluster(rows: pl.DataFrame) -> Clustering:
     names = sorted({*rows["model_a"], *rows["model_b"]})
     place = {name: i for i, name in enumerate(names)}
     square = np.full((len(names), len(names)), np.nan)
-    for a, b, value in rows.select("model_a", "model_b", "kinship").drop_nulls().iter_rows():
+    near = np.zeros_like(square)
+    known = rows.select("model_a", "model_b", "kinship", relative(rows)).drop_nulls()
+    for a, b, value, freed in known.iter_rows():
         square[place[a], place[b]] = square[place[b], place[a]] = value
+        near[place[a], place[b]] = near[place[b], place[a]] = freed
     if len(names) < 3:
         return Clustering(tuple(names), square, ())
-    distance = 1.0 - np.nan_to_num(square)
+    distance = 1.0 - near
     np.fill_diagonal(distance, 0.0)
     condensed = squareform(distance, checks=False)
     tree = hierarchy.linkage(condensed, method="average")

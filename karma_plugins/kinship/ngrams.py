@@ -21,7 +21,7 @@ EDGE, OTHER, FIRST = (1 << CHARACTER_BITS) - 1, 1, 2
 #: Answers that the vocabulary and the spread of single answers are told from.
 SAMPLE = 4096
 #: Characters that are counted at a time.
-CHUNK = 1 << 21
+CHUNK = 1 << 18
 _MULTIPLIER = np.uint32(2654435761)
 
 Codes = NDArray[np.uint32]

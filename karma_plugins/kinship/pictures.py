@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from karma_plugins.families import members
+from karma_plugins.families import cut, members
 from karma_plugins.kinship.clustering import Clustering, cluster
-from karma_plugins.runtime.canvas import BLUE, GREY, blank, plain
+from karma_plugins.runtime.canvas import BLUE, GREY, ORANGE, blank, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,8 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     """Kinship of every two models by the primary metric, overall or in a competency, over its dendrogram.
 
     Models stand in the order of the dendrogram (`clustering.cluster`), each leaf under its column's name.
-    Names of one family (`families`) have one colour and a frame, black where a model is alone. A pair whose
+    Names of one family (`families`) have one colour and a frame, black where a model is alone, and a line
+    through the tree is the radius at which families were cut. A pair whose
     kinship is uncertain has a `?` (in a large pool a dot), a null is grey, a model with itself blank.
     Without a pair, as of a single model, there is only a title that says so.
     """
@@ -54,14 +55,22 @@ def kinship_heatmap(kinship: pl.DataFrame, competency: str | None = None) -> Fig
     _write_cells(axes, clustered, _uncertain(rows))
     for across, up in clustered.branches:
         tree.plot(across, up, color=BLUE, lw=1)
+    if colour_of:
+        _draw_radius(tree, 1.0 - cut(rows))
     tree.invert_yaxis()
-    tree.set_ylabel("1 - kinship", fontsize=8)
+    tree.set_ylabel("1 - relative\nkinship", fontsize=8)
     plain(tree)
     axes.tick_params(labelbottom=True)
     tree.tick_params(labelbottom=False, bottom=False)
     metrics = ", ".join([*rows["metric"].unique().sort(), *([competency] if competency else [])])
     axes.set_title(f"Kinship ({metrics})" + ("\n? = uncertain" if _uncertain(rows) else ""), fontsize=10)
     return figure
+
+
+def _draw_radius(tree: Axes, radius: float) -> None:
+    """How far apart models may be that are of one family: branches that meet beyond it part families."""
+    tree.axhline(radius, color=ORANGE, lw=1.2, ls="--")
+    tree.set_xlabel(f"dashed: radius {radius:.2f}, beyond which families part", color=ORANGE, fontsize=8)
 
 
 def _uncertain(rows: pl.DataFrame) -> set[frozenset[str]]:

@@ -132,10 +132,8 @@ def revisions(
     """
     revisions_by_sha: dict[str | None, Revision] = {}
     for rev in revs:
-        sha = git(workspace, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}").strip()
-        if not sha:
-            raise LineageError(f"{rev}: git knows no such revision in {workspace}. `git fetch` it.")
-        revisions_by_sha.setdefault(sha, Revision(sha, rev if rev != sha else ""))
+        revision = _named(workspace, rev)
+        revisions_by_sha.setdefault(revision.sha, revision)
     kinds = (("refs/heads", branches), ("refs/tags", tags), ("refs/exps", experiments))
     for kind in [kind for kind, wanted in kinds if wanted]:
         form = "--format=%(objectname) %(*objectname) %(refname)"
@@ -154,6 +152,22 @@ def revisions(
         if since
         else list(revisions_by_sha.values())
     )
+
+
+def _named(workspace: Path, name: str) -> Revision:
+    """A revision as git knows it, or the experiment of that name; LineageError where neither is there."""
+    sha = git(workspace, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+    if sha:
+        return Revision(sha, name if name != sha else "")
+    listed = git(workspace, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+    refs = [line.split(" ", 1) for line in listed]
+    shas = [sha for sha, ref in refs if (match := EXPERIMENT.fullmatch(ref)) and match["name"] == name]
+    if len(shas) > 1:
+        some = ", ".join(sha[:10] for sha in shas)
+        raise LineageError(f"{name}: {len(shas)} experiments have that name. Name one by its commit: {some}.")
+    if not shas:
+        raise LineageError(f"{name}: git knows no such revision in {workspace}. `git fetch` it.")
+    return Revision(shas[0], "", name)
 
 
 def _is_commit(workspace: Path, sha: str) -> bool:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 class TransformersOptions(Options):
     """How the model samples. Temperature 0 takes the likeliest token; top_k and top_p narrow the choice."""
 
-    temperature: float = Field(1.0, ge=0.0)
+    temperature: float = Field(1.0, ge=0.0, description="0: the likeliest token")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="least probability that the choice must cover")
     top_k: int | None = Field(None, ge=1, description="choose among so many likeliest tokens")
     repetition_penalty: float = Field(1.0, gt=0.0, description="above 1: tokens seen before become rarer")
-    max_new_tokens: int = Field(256, ge=1)
+    max_new_tokens: int = Field(256, ge=1, description="most tokens of an answer")
     stop: tuple[str, ...] = Field((), description="strings that end an answer, which does not hold them")
     batch_size: int = Field(64, ge=1, description="answers that are made at once")
 

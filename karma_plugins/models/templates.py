@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: What stands in a message's place to see whether a template reads it at all.
 MARK = "qzx"
+#: An added token that marks something, rather than being a word.
+MARKED = re.compile(r"[<\[].*[\]>]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,15 @@ class Refusal:
     """Why a chat template gives no text for a conversation."""
 
     reason: str
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The texts that a tokenizer reads as one token wherever they stand: special ones, and marks in brackets,
+    such as those of thinking, which chat templates look for.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    marks = {token.content for token in added if token.special or MARKED.fullmatch(token.content)}
+    return frozenset(tokenizer.all_special_tokens) | marks
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase, weights: Weights) -> None:

@@ -50,12 +50,14 @@ class ModelSection(Section):
 class PromptColumns(Section):
     """Which column of the source holds what; `messages` for conversations, `prompt` for one user turn."""
 
-    messages: str = "messages"
-    prompt: str = "prompt"
-    competency: str = "competency"
-    reference: str = "reference"
-    constraints: str = "constraints"
-    split: str = "split"
+    messages: str = Field("messages", description="column of conversations: lists of {role, content}")
+    prompt: str = Field("prompt", description="column of single user turns, where there are no conversations")
+    competency: str = Field("competency", description="column that says which competency a prompt asks for")
+    reference: str = Field("reference", description="column of the known answer")
+    constraints: str = Field(
+        "constraints", description="column of what an answer must keep to, as IFEval has it"
+    )
+    split: str = Field("split", description="column that says `train` or `heldout`")
 
 
 class SeenSection(Section):
@@ -74,9 +76,9 @@ class PromptsSection(Section):
         None, description="name of a dataset on the hub, or folder that `datasets` loads"
     )
     config: str | None = Field(None, description="configuration of the dataset")
-    revision: str = "main"
-    dataset_split: str = "train"
-    columns: PromptColumns = PromptColumns()
+    revision: str = Field("main", description="branch, tag or (best) commit of the dataset on the hub")
+    dataset_split: str = Field("train", description="split of the dataset to read")
+    columns: PromptColumns = Field(PromptColumns(), description="what the source calls its columns")
     competency: str | None = Field(None, description="competency of prompts whose source says none")
     competencies: dict[str, str] = Field(default_factory=dict, description="source's value -> competency")
     heldout: Fraction = Field(0.0, description="share held out for evaluate where the source has no split")
@@ -87,7 +89,7 @@ class PromptsSection(Section):
 class ProfileSection(Section):
     """Section `profile`: which tasks measure which competency."""
 
-    profiler: str = "lm-eval"
+    profiler: str = Field("lm-eval", description="plugin that measures the models")
     profilers: PluginOptions = Field(default_factory=dict, description="options of profilers, by name")
     tasks: dict[str, list[str]] = Field(default_factory=dict, description="competency -> names of tasks")
 
@@ -97,14 +99,14 @@ class KinshipSection(Section):
 
     metric: str = Field("capability", description="the metric that judge and curriculum act on")
     metrics: PluginOptions = Field(default_factory=dict, description="metrics to measure, with their options")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of the intervals' bootstrap")
 
 
 class GenerateSection(Section):
     """Section `generate`: how many answers to each prompt, and the seed of all sampling noise."""
 
-    samples: int = Field(1, ge=1, le=10_000)
-    seed: Seed = 0
+    samples: int = Field(1, ge=1, le=10_000, description="answers of each model to a prompt")
+    seed: Seed = Field(0, description="of all sampling noise")
     shard: int = Field(256, ge=1, description="answers to a shard: what a kill can lose")
 
 
@@ -115,7 +117,7 @@ class JudgeEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, str_min_length=1)
 
-    plugin: str | None = None
+    plugin: str | None = Field(None, description="plugin that judges; null: the one of the entry's name")
     reads: str | None = Field(
         None,
         description="file or folder whose bytes decide its verdicts beside prompts and answers: a model, a "
@@ -145,7 +147,7 @@ class JudgeEntry(BaseModel):
 class JudgeSection(Section):
     """Section `judge`: who judges; each entry is a run of stage judge of its own."""
 
-    judges: dict[str, JudgeEntry] = Field(min_length=1)
+    judges: dict[str, JudgeEntry] = Field(min_length=1, description="the judges, by the names they get")
 
 
 #: Weights of judges' votes by name; 0: heard and reported, but without a say.
@@ -195,7 +197,7 @@ class JurySection(Section):
 class CurriculumSection(Section):
     """Section `curriculum`: which pairs, in which order."""
 
-    pairing: str = "kin"
+    pairing: str = Field("kin", description="plugin that chooses the pairs")
     pairings: PluginOptions = Field(default_factory=dict, description="options of pairings, by name")
     kinship: Literal["overall", "competency"] = Field(
         "overall", description="kinship over all competencies, or in the prompt's own"
@@ -217,8 +219,10 @@ class CurriculumSection(Section):
     difficulty: dict[DifficultyPart, float] = Field(
         default={"margin": 1.0}, description="weights of what makes a pair difficult"
     )
-    order: Literal["easy-to-hard", "hard-to-easy", "shuffled"] = "easy-to-hard"
-    phases: int = Field(1, ge=1, le=1_000)
+    order: Literal["easy-to-hard", "hard-to-easy", "shuffled"] = Field(
+        "easy-to-hard", description="how the pairs are put into order, by their difficulty"
+    )
+    phases: int = Field(1, ge=1, le=1_000, description="parts of training, each from the model before")
     schedule: Literal["quantiles", "ranks", "grid"] = Field(
         "quantiles",
         description="phases of equal size; or of each prompt's first, second … pair; or the cells of a grid "
@@ -245,14 +249,14 @@ class CurriculumSection(Section):
         validation_alias=AliasChoices("licence", "license"),
         description="licence of the dataset, named in its card",
     )
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of the chance that decides among equal pairs, and of `shuffled`")
 
 
 class TrainSection(TrainingSettings):
     """Section `train`: which model is aligned, by which objective, and how long."""
 
     base: str = Field(description="path of the model to align: a folder of weights or a descriptor")
-    objective: str = "dpo"
+    objective: str = Field("dpo", description="plugin that trains")
     objectives: PluginOptions = Field(default_factory=dict, description="options of objectives, by name")
     reference_kl: float | None = Field(
         None,
@@ -261,6 +265,11 @@ class TrainSection(TrainingSettings):
         "the reference of a phase is the model of the phase before",
     )
     register_as: str | None = Field(None, description="name in the MLflow model registry")
+    accelerate: str | dict[str, Any] | None = Field(
+        None,
+        description="train in several processes: a configuration of accelerate, what its file holds or the "
+        "file's path (then a dep of the stage too); null: one, unless another launcher starts several",
+    )
 
     @property
     def reward_judges(self) -> dict[str, JudgeEntry]:
@@ -288,13 +297,13 @@ class TrainSection(TrainingSettings):
 class EvaluateSection(Section):
     """Section `evaluate`: how the aligned model is compared with its base on held-out prompts."""
 
-    judges: dict[str, JudgeEntry] = Field(min_length=1)
+    judges: dict[str, JudgeEntry] = Field(min_length=1, description="who judges the held-out answers")
     weights: Weights = Field(
         default_factory=dict, description="weights of votes by judge; 1 where none is given"
     )
-    generator: str = "transformers"
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    samples: int = Field(1, ge=1, le=10_000)
+    generator: str = Field("transformers", description="plugin that has both models answer")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="the generator's options")
+    samples: int = Field(1, ge=1, le=10_000, description="answers of each model to a held-out prompt")
     bootstrap: int = Field(2000, ge=100, description="bootstrap rounds of the intervals")
     limit: int | None = Field(None, ge=1, description="take so many held-out prompts of each competency")
     forms: dict[str, str] = Field(
@@ -302,7 +311,7 @@ class EvaluateSection(Section):
         description="forms of answers that are counted apart from what they say: name -> regular expression "
         "of whole answers; the first that fits counts",
     )
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of sampling and of the bootstrap")
 
     @field_validator("forms")
     @classmethod
@@ -318,8 +327,8 @@ class EvaluateSection(Section):
 class TrackingSection(Section):
     """Section `tracking`: what MLflow is told beside the usual; changing it re-runs nothing."""
 
-    experiment: str | None = None
-    system_metrics: bool = False
+    experiment: str | None = Field(None, description="MLflow's experiment; null: named like the repository")
+    system_metrics: bool = Field(False, description="have MLflow log the machine's load beside each stage")
 
 
 class RunnerSection(Section):

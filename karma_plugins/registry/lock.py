@@ -32,6 +32,7 @@ __all__ = [
     "core_digest",
     "plugin_digest",
     "read",
+    "unlocked",
     "verify",
     "write",
 ]
@@ -69,6 +70,16 @@ def verify(stage: str, used: Iterable[Bound[Any]], path: Path = LOCK) -> None:
                 f"{path}, {section}: {_difference(name, accepted, entry)}. Results would mix two codes: "
                 "run `karma lock` to accept the new one, then `dvc repro`."
             )
+
+
+def unlocked(registry: Registry, path: Path = LOCK) -> list[str]:
+    """The installed plugins that the lock does not hold, which `dvc exp run -S` therefore can't name."""
+    document = read(path)
+    return [
+        f"{home}.{name} ({origin.distribution} {origin.version})"
+        for (kind, name), (_, origin) in sorted(registry.plugins.items(), key=lambda item: item[0])
+        if (home := home_of(kind)) is not None and name not in document.get(home, {})
+    ]
 
 
 def named(

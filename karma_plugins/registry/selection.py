@@ -78,12 +78,13 @@ def read_by(judge: Bound[Judge], entry: params.JudgeEntry, kinship: Path) -> lis
 
 
 def refuse_unwatched(paths: Iterable[Path], stage: str, item: str) -> None:
-    """Raise ParamsError for the first of the paths that an item of a stage reads and DVC does not watch."""
+    """Raise ParamsError for the first of the paths that a stage or its item reads unwatched by DVC."""
+    reader = f"{stage} {item}".strip()
     for path in paths:
+        entry = f", or the folder of all that it reads, in {stage}.{stage}s.{item}.reads of params.yaml, or"
         raise ParamsError(
-            f"dvc.yaml, {stage}: '{path}', which {stage} {item} reads, is no dep of it, so a change there "
-            f"would run nothing again. Name it, or the folder of all that it reads, in "
-            f"{stage}.{stage}s.{item}.reads of params.yaml, or among the deps."
+            f"dvc.yaml, {stage}: '{path}', which {reader} reads, is no dep of it, so a change there "
+            f"would run nothing again. Name it{entry if item else ''} among the deps."
         )
 
 

@@ -11,6 +11,7 @@ import atexit
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -21,7 +22,7 @@ from karma_plugins.runtime.files import keep_out_of_git, replacing
 from karma_plugins.runtime.shards import karma_folder
 
 #: Raise it when `Facts` or what they are read from changes: kept ones of another form are not believed.
-FORM = "1"
+FORM = "2"
 #: How many files' facts are kept; those of the files in use come first.
 KEPT = 4000
 #: A string that may name a file or folder that lies beside the module.
@@ -84,10 +85,7 @@ def _facts(text: bytes) -> Facts:
     key = hashlib.blake2b(text, digest_size=16, key=FORM.encode()).hexdigest()
     kept = _kept().get(key)
     if kept is not None:
-        try:
-            return _restored(kept)
-        except (KeyError, TypeError, ValueError):
-            pass  # written by a damaged disk or another hand: read the tree again
+        return _restored(kept)
     read = _read(text)
     if not _NEW:
         atexit.register(_keep)
@@ -210,10 +208,14 @@ def _file() -> Path:
 @cache
 def _kept() -> dict[str, Any]:
     try:
-        kept = json.loads(_file().read_bytes())
-    except (OSError, ValueError):
+        digest, _, text = _file().read_bytes().partition(b"\n")
+    except OSError:
         return {}
-    return kept if isinstance(kept, dict) else {}
+    if digest != _digest(text):  # a damaged disk, or another hand: facts of another file would pass for true
+        warnings.warn(f"karma: kept facts {_file()} are damaged and made again.", stacklevel=2)
+        return {}
+    kept: dict[str, Any] = json.loads(text)
+    return kept
 
 
 def _keep() -> None:
@@ -225,13 +227,17 @@ def _keep() -> None:
         return
     written = {key: _plain(new) for key, new in _NEW.items()}
     written |= {key: value for key, value in _kept().items() if key not in written}
-    text = json.dumps(dict(list(written.items())[:KEPT]))
+    text = json.dumps(dict(list(written.items())[:KEPT])).encode()
     try:
         keep_out_of_git(_file().parent)
         with replacing(_file()) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(_digest(text) + b"\n" + text)
     except OSError:
         pass
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
 
 
 def _plain(module_facts: Facts) -> dict[str, Any]:

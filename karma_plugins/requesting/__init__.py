@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from karma_plugins.contracts import Messages, RequestShape
 from karma_plugins.errors import RequestError
 from karma_plugins.models import Endpoint, api_key, with_system_prompt
-from karma_plugins.requesting.bodies import BodyError, read_body
+from karma_plugins.requesting.bodies import LARGE_AT_ONCE, BodyError, read_body
 from karma_plugins.requesting.kept_replies import KeptReplies
 from karma_plugins.requesting.replies import HEALING, ServerReply, after, failed, one_line, read_reply
 from karma_plugins.requesting.secrets import Mask
@@ -148,6 +148,7 @@ class _Run:
         self.ledger: Ledger = ledger(endpoint.endpoint, endpoint.model, limits)
         self.throttle = Throttle(limits.concurrency)
         self.url = f"{endpoint.endpoint.rstrip('/')}/chat/completions"
+        self.turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self.stopped: RequestError | None = None
 
     async def replies(self, calls: Sequence[_Call]) -> dict[str, ServerReply]:
@@ -239,11 +240,12 @@ class _Run:
             ):
                 if 300 <= response.status_code < 400:
                     raise RequestError(self._moved(response))
-                body = await read_body(response)
+                body = await read_body(response, self.turns)
         except (TimeoutError, httpx.TimeoutException):
             return failed("timeout", f"no answer in {self.limits.timeout:g} s"), None, call.most
         except BodyError as error:
-            return failed("too large" if error.large else "cut connection", str(error)), None, call.most
+            reason = self.mask(str(error))
+            return failed("too large" if error.large else "cut connection", reason), None, call.most
         except httpx.ConnectError as error:
             return self._unconnected(error), None, Usage(1)
         except (httpx.RequestError, httpx.InvalidURL) as error:
@@ -298,7 +300,8 @@ class _Run:
         if math.isnan(seconds):
             return None
         if not seconds <= self.limits.max_wait:
-            raise RequestError(f"it asks to wait {one_line(value)[:80]}. Run again then, or raise max_wait.")
+            said = one_line(self.mask(value))[:80]
+            raise RequestError(f"it asks to wait {said}. Run again then, or raise max_wait.")
         return max(seconds, 0.0)
 
     def _before(self, waiting: Iterable[_Call]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Bytes that a body may have once it is unpacked; an answer of a million tokens has a quarter of them.
 MOST_BYTES = 16 * 2**20
+#: From so many bytes on a body is large, and so many large ones are read at once: others wait their turn.
+LARGE_BYTES, LARGE_AT_ONCE = 2**20, 8
 #: What zlib calls the two forms that servers pack in, whatever we ask for.
 WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
@@ -22,40 +27,49 @@ class BodyError(Exception):
         self.large = large
 
 
-async def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
-    """The body, unpacked; BodyError where it has more than `most` bytes or can't be unpacked."""
+async def read_body(
+    response: httpx.Response, turns: asyncio.Semaphore | None = None, most: int = MOST_BYTES
+) -> bytes:
+    """The body, unpacked; BodyError where it has more than `most` bytes or can't be unpacked.
+
+    `turns` are those of large bodies, which several readings share.
+    """
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     stated = response.headers.get("Content-Length", "")
     if stated.isdigit() and int(stated) > most:
         raise _too_large(most)
     if encoding in ("", "identity"):
-        return await _gathered(response, most)
-    if encoding not in WINDOWS:
-        raise BodyError(f"it is packed as '{encoding[:40]}', which was not asked for")
-    unpacker = zlib.decompressobj(WINDOWS[encoding])
-    parts, room = [], most
+        parts = response.aiter_raw()
+    elif encoding in WINDOWS:
+        parts = _unpacked(response, WINDOWS[encoding])
+    else:
+        raise BodyError(f"it is packed as '{encoding}', which was not asked for")
+    body = bytearray()
+    async with AsyncExitStack() as held:
+        waiting = turns
+        async for part in parts:
+            body += part
+            if len(body) > most:
+                raise _too_large(most)
+            if waiting is not None and len(body) > LARGE_BYTES:
+                await held.enter_async_context(waiting)
+                waiting = None
+        return bytes(body)
+
+
+async def _unpacked(response: httpx.Response, window: int) -> AsyncIterator[bytes]:
+    """What a packed body holds, piece by piece, none larger than a large body."""
+    unpacker = zlib.decompressobj(window)
     try:
         async for chunk in response.aiter_raw():
-            part = unpacker.decompress(chunk, room + 1)
-            room -= len(part)
-            if room < 0 or unpacker.unconsumed_tail:
-                raise _too_large(most)
-            parts.append(part)
-        parts.append(unpacker.flush())
+            while chunk:
+                yield unpacker.decompress(chunk, LARGE_BYTES)
+                chunk = unpacker.unconsumed_tail
+        yield unpacker.flush()
     except zlib.error as error:
         raise BodyError(f"it can't be unpacked ({error})") from error
     if not unpacker.eof:
         raise BodyError("it ends before it is whole")
-    return b"".join(parts)
-
-
-async def _gathered(response: httpx.Response, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > most:
-            raise _too_large(most)
-    return bytes(body)
 
 
 def _too_large(most: int) -> BodyError:

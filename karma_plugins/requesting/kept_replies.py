@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from karma_plugins.requesting.replies import ServerReply
+from karma_plugins.runtime.files import remove
 
 T = TypeVar("T")
 NAME = "replies.sqlite"
@@ -55,8 +56,13 @@ class KeptReplies:
         self._database.close()
 
     def _opened(self) -> sqlite3.Connection:
+        there = self._path.is_file()
+        if there and not self._path.stat().st_size:
+            raise sqlite3.DatabaseError("the file is empty")
         database = sqlite3.connect(self._path, isolation_level=None)
         try:
+            if there and (said := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(" ".join(said.split())[:200])
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
             # What is written is seldom gathered into the main file: that waits for the disk.
@@ -82,7 +88,7 @@ class KeptReplies:
         try:
             return work()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not _broken(error):
+            if isinstance(error, sqlite3.OperationalError) and not self._broken(error):
                 raise
             warnings.warn(
                 f"karma: the kept replies in {self._path} are damaged ({error}); all are asked again.",
@@ -90,15 +96,18 @@ class KeptReplies:
             )
         if hasattr(self, "_database"):
             self._database.close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            self._path.with_name(NAME + suffix).unlink(missing_ok=True)
+        for path in self._files():
+            remove(path)
         self._database = self._opened()
         return work()
 
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(NAME + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
 
-def _broken(error: sqlite3.OperationalError) -> bool:
-    """Whether an error speaks of what the file holds, not of its lock, the disk or permissions."""
-    return "malformed" in str(error) or "no such column" in str(error)
+    def _broken(self, error: sqlite3.OperationalError) -> bool:
+        """Whether an error speaks of what the file holds, not of its lock, the disk or permissions."""
+        said = str(error)
+        return "malformed" in said or "no such column" in said or any(path.is_dir() for path in self._files())
 
 
 def _digest(key: str, reply: str) -> str:

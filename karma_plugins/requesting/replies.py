@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from karma_plugins.contracts import Reply
 from karma_plugins.errors import RequestError
+from karma_plugins.requesting.secrets import Mask
 
 Failure: TypeAlias = Literal[
     "rate limit", "server error", "timeout", "cut connection", "not JSON", "HTML", "wrong schema",
@@ -50,6 +51,7 @@ UNFITTING = re.compile(
     r"|max_completion_tokens",
     re.IGNORECASE | re.DOTALL,
 )
+NO_MASK = Mask("")
 #: What a terminal acts on: control characters, and marks that turn the direction of text.
 ACTING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
@@ -78,28 +80,24 @@ def read_reply(
     body: bytes,
     model: str,
     served_as: str | None = None,
-    mask: Callable[[str], str] = str,
+    mask: Mask = NO_MASK,
 ) -> ServerReply:
     """Judge a response to a request for `model`.
 
-    `served_as` is the name by which this server calls the model, `mask` takes our key out of a text. Raises
+    `served_as` is the name by which this server calls the model, `mask` takes our key out of texts. Raises
     RequestError where the status, or an error that came under status 200, makes going on pointless.
     """
+    # All is masked before anything is cut short: of a key that is cut, the rest would not be known again.
     text = body.decode("utf-8", "replace")
     if status != 200:
-        return _refused(status, mask(_message(text)), mask(text))
+        return _refused(status, _message(text, mask), mask(text))
     if "html" in content_type or text.lstrip()[:1] == "<":
-        return failed("HTML", mask(_message(text)))
+        return failed("HTML", _message(text, mask))
     try:
-        document = json.loads(text)
+        document = mask.all_of(json.loads(text))
     except (ValueError, RecursionError) as error:
         return failed("not JSON", f"{error}, {len(body)} bytes")
-    reply = _spoken_error(document, mask) or _read_document(document, model, served_as)
-    return replace(
-        reply,
-        text=None if reply.text is None else mask(reply.text),
-        error=None if reply.error is None else mask(reply.error),
-    )
+    return _spoken_error(document) or _read_document(document, model, served_as)
 
 
 def _refused(status: int, message: str, text: str) -> ServerReply:
@@ -122,7 +120,7 @@ def _refused(status: int, message: str, text: str) -> ServerReply:
     return failed("refused request", f"status {status} ({message}){cure}")
 
 
-def _spoken_error(document: Any, mask: Callable[[str], str]) -> ServerReply | None:
+def _spoken_error(document: Any) -> ServerReply | None:
     """The failure that a body of status 200 speaks of, at its top or in its first choice; null for none."""
     if not isinstance(document, dict):
         return None
@@ -133,8 +131,8 @@ def _spoken_error(document: Any, mask: Callable[[str], str]) -> ServerReply | No
         if choice.get("finish_reason") == "error":
             return failed("server error", "finish_reason error")
         return None
-    text = mask(json.dumps(error, ensure_ascii=False))
-    return _refused(_status_of(error), one_line(mask(_words(error)))[:160], text)
+    text = json.dumps(error, ensure_ascii=False)
+    return _refused(_status_of(error), one_line(_words(error))[:160], text)
 
 
 def _status_of(error: Any) -> int:
@@ -211,11 +209,11 @@ def _count(usage: Any, name: str) -> int | None:
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 
-def _message(text: str) -> str:
+def _message(text: str, mask: Mask) -> str:
     """What an error body says, in a few words."""
     try:
-        document = json.loads(text)
+        document = mask.all_of(json.loads(text))
         text = _words((document.get("error") or document) if isinstance(document, dict) else document)
     except (ValueError, RecursionError):
-        text = re.sub(r"<[^>]*>", " ", text)
+        text = re.sub(r"<[^>]*>", " ", mask(text))  # what looks like a tag may be a part of the key
     return one_line(text)[:160] or "no text"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from karma_plugins.errors import KarmaError
+
+#: Bytes that a full disk may have left: the next block to be written was larger.
+REMNANT = 1 << 16
 
 
 @contextmanager
@@ -19,13 +26,46 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name[:200]}.{uuid4().hex[:12]}.partial")
     try:
-        yield partial
+        with naming_a_full_disk(path):
+            yield partial
         _sync(partial)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+@contextmanager
+def naming_a_full_disk(path: Path) -> Iterator[None]:
+    """Where a library only says that it could not write, and the disk behind `path` is full, say that.
+
+    Raises OSError with ENOSPC then; what is said clearly comes through as it is.
+    """
+    try:
+        yield
+    except (OSError, KarmaError):
+        raise
+    except Exception as error:
+        if not _has_room(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether more than a remnant is left on the disk of a folder."""
+    try:
+        return shutil.disk_usage(folder).free > REMNANT
+    except OSError:
+        return True
+
+
+def remove(path: Path) -> None:
+    """Remove whatever lies there: a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def keep_out_of_git(folder: Path) -> None:

@@ -23,7 +23,7 @@ import polars as pl
 
 from karma_plugins.contracts import Piece
 from karma_plugins.errors import PluginError
-from karma_plugins.runtime.files import keep_out_of_git, replacing
+from karma_plugins.runtime.files import keep_out_of_git, remove, replacing
 from karma_plugins.runtime.pieces import Computation, Witness
 
 if TYPE_CHECKING:
@@ -202,12 +202,14 @@ def _kept(path: Path, key: str) -> pl.DataFrame | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        content = b""
     start = len(MAGIC) + DIGEST_BYTES
     rows = content[start:]
     if content[:start] == MAGIC + _digest(key, rows):
         return pl.read_parquet(io.BytesIO(rows))
     warnings.warn(f"karma: kept work {path} is damaged and made again.", stacklevel=4)
-    path.unlink(missing_ok=True)
+    remove(path)
     return None
 
 

@@ -45,12 +45,12 @@ def parse(text: str | bytes, where: str, cure: str = "Mend or remove it.") -> An
 TOO_DEEP = f"lists or objects are nested more than {DEEPEST} deep, which is no data"
 
 
-def refuse_depth(text: str) -> None:
-    """Raise UnfitError where brackets are nested too deep, whatever the interpreter's own limit is."""
-    if text.count("[") + text.count("{") <= DEEPEST:
+def refuse_depth(text: str, start: int = 0, end: int | None = None) -> None:
+    """Raise UnfitError where a part nests brackets too deep, whatever the interpreter's own limit is."""
+    if text.count("[", start, end) + text.count("{", start, end) <= DEEPEST:
         return
     depth = 0
-    for bracket in BRACKETS.finditer(STRINGS.sub("", text)):
+    for bracket in BRACKETS.finditer(STRINGS.sub("", text[start:end])):
         depth += 1 if bracket[0] in "[{" else -1
         if depth > DEEPEST:
             raise UnfitError(TOO_DEEP)
@@ -63,6 +63,11 @@ def _whole(digits: str) -> int:
 
 
 DECODER = json.JSONDecoder(parse_int=_whole)
+
+
+def holds_half(text: str, start: int, end: int) -> bool:
+    """Whether a part of a JSON text may stand for half a character: only an escape can."""
+    return text.find("\\u", start, end) >= 0 and HALF_ESCAPE.search(text, start, end) is not None
 
 
 def whole(text: str) -> bool:

@@ -32,6 +32,8 @@ PIECE = 2**20
 SEPARATORS = ",;\t"
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: White space of JSON.
+BLANKS = " \t\r\n"
 MEND = "Mend or remove the line."
 
 Record = dict[str, Any]
@@ -189,7 +191,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Any, bool]]:
         for number, line in text_lines(file, stream):
             if line.strip():
                 where = f"{file}, line {number}"
-                yield where, json_text.parse(line, where, MEND), bool(json_text.HALF_ESCAPE.search(line))
+                yield where, json_text.parse(line, where, MEND), json_text.holds_half(line, 0, len(line))
 
 
 def _elements(file: Path) -> Iterator[tuple[str, Any, bool]]:
@@ -208,7 +210,7 @@ def _elements(file: Path) -> Iterator[tuple[str, Any, bool]]:
             number += 1
             where = f"{file}, record {number}"
             value = buffer.value(where)
-            yield where, value, bool(json_text.HALF_ESCAPE.search(buffer.text, buffer.start, buffer.place))
+            yield where, value, json_text.holds_half(buffer.text, buffer.start, buffer.place)
             character = buffer.next_character()
             if listed and character == ",":
                 buffer.skip(1)
@@ -247,10 +249,13 @@ class _Buffer:
     def next_character(self) -> str:
         """The next character that is no blank, not taken; empty at the end."""
         while True:
-            while self.place < len(self.text):
-                if self.text[self.place] not in " \t\r\n":
-                    return self.text[self.place]
-                self.place += 1
+            text, place = self.text, self.place
+            while place < len(text):
+                if text[place] not in BLANKS:
+                    self.place = place
+                    return text[place]
+                place += 1
+            self.place = place
             if self.ended:
                 return ""
             self.more()
@@ -283,7 +288,7 @@ class _Buffer:
 
     def _refuse_depth(self, where: str, end: int) -> None:
         try:
-            json_text.refuse_depth(self.text[self.place : end])
+            json_text.refuse_depth(self.text, self.place, end)
         except json_text.UnfitError as error:
             raise TableError(f"{where}: {error}.") from None
 

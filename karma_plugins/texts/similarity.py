@@ -17,7 +17,7 @@ from karma_plugins.runtime.noise import mixed
 BINS = 64
 SHINGLE = 8
 #: Texts, and bytes of text, whose signatures are made at a time.
-BATCH, BATCH_BYTES = 50_000, 1 << 22
+BATCH, BATCH_BYTES = 50_000, 1 << 18
 #: Pairs that are compared at a time.
 BLOCK = 200_000
 
@@ -55,9 +55,9 @@ def among(signature: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The estimated similarity in [0,1] of every two of some texts: a square; as `jaccard`."""
     empty = (signature == 0).astype(np.float32)
     both_empty = empty @ empty.T
-    equal = np.empty_like(both_empty)
-    for row, one in enumerate(signature):
-        equal[row] = np.count_nonzero(signature == one, axis=1)
+    equal = np.zeros(both_empty.shape, dtype=np.uint8)  # at most 64
+    for one in np.ascontiguousarray(signature.T):
+        equal += (one[:, None] == one).view(np.uint8)
     filled = BINS - both_empty
     share = np.where(filled > 0, (equal - both_empty) / np.maximum(filled, 1), 1.0)
     chance = 1 / 255
@@ -85,12 +85,15 @@ def _signatures(texts: pl.Series) -> NDArray[np.uint8]:
     length = texts.str.len_bytes().to_numpy().astype(np.int64)
     pad = "\0" * SHINGLE
     joined = np.frombuffer((pad.join(texts.to_list()) + pad).encode(), dtype=np.uint8)
-    windows = np.ndarray((len(joined) - SHINGLE + 1,), dtype="<u8", buffer=joined.data, strides=(1,))
-    owner = np.repeat(np.arange(len(length)), length)
-    start = np.cumsum(length + SHINGLE) - (length + SHINGLE)
-    inside = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length) + np.repeat(start, length)
-    hashed = mixed(windows[inside])
+    count = len(joined) - SHINGLE  # the last window starts in the last text, as all that count
+    windows = np.ndarray((count,), dtype="<u8", buffer=joined.data, strides=(1,))
+    hashed = mixed(windows)
+    ends = np.cumsum(length + SHINGLE)
+    pads = (ends[:-1, None] - np.arange(1, SHINGLE + 1)).ravel()
+    hashed[pads] = _EMPTY  # what starts between two texts is a shingle of neither
+    place = np.repeat(np.arange(len(length)) * BINS, length + SHINGLE)[:count]
+    place += (hashed >> np.uint64(58)).astype(np.int64)
     least = np.full(len(length) * BINS, _EMPTY)
-    np.minimum.at(least, owner * BINS + (hashed >> np.uint64(58)).astype(np.int64), hashed)
+    np.minimum.at(least, place, hashed)
     value = (1 + mixed(least) % np.uint64(255)).astype(np.uint8)
     return np.where(least == _EMPTY, np.uint8(0), value).reshape(-1, BINS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import re
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from karma_plugins.errors import KarmaError
 from karma_plugins.lineage import ANY, LineageError, Settings
@@ -16,6 +19,10 @@ from karma_plugins.tracking.courier import SETTINGS
 
 if TYPE_CHECKING:
     from karma_plugins.tracking.store import Store
+
+
+#: What of the environment's MLFLOW_TRACKING_… nobody may read.
+SECRET = ("PASSWORD", "TOKEN")
 
 
 class TrackingError(KarmaError):
@@ -61,5 +68,11 @@ def _experiment(root: Path, settings: Settings) -> str | None:
 
 
 def without_password(text: str) -> str:
-    """The text without the user and password of any address in it."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
+    """The text without the user and password of any address in it, and without those of the environment."""
+    text = re.sub(r"//[^\s\"'<>]*@", "//", text)
+    user, *secrets = (os.environ.get(f"MLFLOW_TRACKING_{name}") or "" for name in ("USERNAME", *SECRET))
+    for secret in filter(None, secrets):
+        basic = [base64.b64encode(f"{name}:{secret}".encode()).decode().rstrip("=") for name in (user, "")]
+        for form in (*basic, secret, quote(secret, safe=""), json.dumps(secret)[1:-1]):
+            text = text.replace(form, "***")
+    return text

@@ -92,7 +92,8 @@ def _columns(data: Data, tables: list[Path]) -> None:
         if any(schema != schemas[0] for schema in schemas):
             return
         rows = pl.scan_parquet(tables).select(pl.len()).collect().item()
-    except (pl.exceptions.PolarsError, OSError):  # its stage knows what it is; its hash is known all the same
+    # Its stage knows what it is; its hash is known all the same.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         return
     data.columns = [{"name": name, "required": True, **_type(dtype)} for name, dtype in schemas[0].items()]
     data.rows = int(rows)

@@ -93,3 +93,5 @@ def main() -> None:
             accompany(folder, root)
     except (*REFUSALS, StoreError) as error:
         sys.exit(refusing.reason(error))
+    except records.UnreadableError as error:
+        sys.exit(str(error))

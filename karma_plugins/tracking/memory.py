@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from karma_plugins.lineage import Revision, Settings
 from karma_plugins.lineage.hashing import open_repo
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from karma_plugins.tracking.synced import Synced
 
 #: Rises with what records hold, so that commits are read again by a newer version.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(slots=True)
@@ -52,12 +52,10 @@ class Memory:
         """Of the commits those that need not be read: nothing that they lack has come since."""
         known: dict[str | None, Held] = {}
         for line in self._lines():
-            try:
-                entry = json.loads(line)
+            entry = unsigned(line, self._file.name)
+            if entry is not None:  # else the last line of a process that was killed, or damage: read again
                 sha = entry.pop("sha")
                 known[sha] = Held(**entry)
-            except (ValueError, TypeError, KeyError):
-                continue  # the last line of a process that was killed
         complete = {r.sha: known[r.sha] for r in chosen if r.sha in known and not r.experiment}
         lacking = {digest for held in complete.values() for digest in held.nowhere}
         if lacking:
@@ -75,7 +73,31 @@ class Memory:
         """Remember a commit."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"sha": sha, **asdict(held)}) + "\n")
+            # On a line of its own, whatever a kill has left of the one before.
+            file.write(f"\n{signed({'sha': sha, **asdict(held)}, self._file.name)}\n")
 
-    def _lines(self) -> list[str]:
-        return self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
+    def _lines(self) -> list[bytes]:
+        try:
+            return self._file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+
+
+def signed(entry: dict[str, Any], place: str) -> str:
+    """An entry as one line of JSON with a digest of it and of the file that it is for."""
+    return json.dumps({**entry, "digest": _digest(entry, place)})
+
+
+def unsigned(line: bytes, place: str) -> dict[str, Any] | None:
+    """The entry of a line; null where it is not what was written for this file."""
+    try:
+        entry = json.loads(line)
+        digest = entry.pop("digest")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return entry if digest == _digest(entry, place) else None
+
+
+def _digest(entry: dict[str, Any], place: str) -> str:
+    text = json.dumps([place, entry], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -7,7 +7,6 @@ doubt MLflow is asked.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from karma_plugins.lineage import LockedPipeline, Revision, Settings, locked
 from karma_plugins.lineage.hashing import LineageError, digest_of
 from karma_plugins.tracking import record as records
-from karma_plugins.tracking.memory import Held, Memory
+from karma_plugins.tracking.memory import Held, Memory, signed, unsigned
 
 if TYPE_CHECKING:
     from karma_plugins.tracking.store import Store
@@ -46,6 +45,15 @@ def _file(root: Path) -> Path:
     return root / ".karma" / "synced" / "last.json"
 
 
+def _left(root: Path) -> Left | None:
+    """What the last sync left; null where there is nothing, or something else."""
+    try:
+        entry = unsigned(_file(root).read_bytes(), _file(root).name)
+    except FileNotFoundError:
+        return None
+    return None if entry is None else Left(**entry)
+
+
 def _count(root: Path, experiment: str, created: int) -> int | None:
     """Finished runs of the experiment; null where the database has no such one."""
     database = root / "mlflow.db"
@@ -68,11 +76,8 @@ QUIET = (
 
 def whole(root: Path, revisions: Sequence[Revision], settings: Settings) -> list[Held] | None:
     """What is held of each of the revisions (none: of the workspace); null where MLflow has to be asked."""
-    if not _file(root).is_file() or any(records.spool(root).glob("*/record.json")):
-        return None
-    try:
-        left = Left(**json.loads(_file(root).read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    left = _left(root)
+    if left is None or any(records.spool(root).glob("*/record.json")):
         return None
     count = _count(root, left.experiment, left.created)
     if count is None or count < left.runs:
@@ -113,10 +118,9 @@ def leave(store: Store, workspace: Sequence[LockedPipeline] | None, held: int) -
     left.runs = count
     if workspace is not None:
         left.workspace, left.held = told(workspace), held
-    elif _file(root).is_file():
-        before = json.loads(_file(root).read_text(encoding="utf-8"))
-        left.workspace, left.held = before.get("workspace", ""), before.get("held", 0)
+    elif before := _left(root):
+        left.workspace, left.held = before.workspace, before.held
     _file(root).parent.mkdir(parents=True, exist_ok=True)
     partial = _file(root).with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(left)), encoding="utf-8")
+    partial.write_text(signed(asdict(left), _file(root).name), encoding="utf-8")
     partial.replace(_file(root))

@@ -6,6 +6,7 @@ and two locks that the operating system frees when their holder dies.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from karma_plugins import lineage
 from karma_plugins.errors import KarmaError
 from karma_plugins.tracking.data import Data
 
+#: The key of a record's own digest; what lies beside it.
+DIGEST, POINTS, ARTIFACTS = "digest", "points.jsonl", "artifacts"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
@@ -44,7 +47,8 @@ class Record:
     """One run of one stage, and the pipeline run that it belongs to. Times are in milliseconds since 1970.
 
     `claim` digests what was read and made, so that a stage restored elsewhere is known again; `lacks` says
-    what could not be told yet, for a later `karma sync` to complete, `nowhere` by which hashes.
+    what could not be told yet, for a later `karma sync` to complete, `nowhere` by which hashes; `content`
+    digests points and artifacts.
     """
 
     uid: str
@@ -66,13 +70,17 @@ class Record:
     claim: str = ""
     lacks: str = ""
     nowhere: list[str] = field(default_factory=list)
+    content: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write `record.json` whole or not at all."""
+        """Write `record.json` whole or not at all, with a digest; of an ended run also of its other files."""
+        if self.status != "RUNNING":
+            self.content = _content(folder)
+        fields = asdict(self)
         partial = folder / ".record.partial"
         try:
             with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(self), indent=1))
+                file.write(json.dumps({**fields, DIGEST: _digest(fields, folder)}, indent=1))
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(folder / "record.json")
@@ -86,10 +94,12 @@ class UnreadableError(KarmaError):
 
 
 def read(folder: Path) -> Record:
-    """The record in a folder of the spool; UnreadableError where it is damaged."""
+    """The record in a folder of the spool; UnreadableError where it, or a file beside it, is damaged."""
     text = (folder / "record.json").read_bytes()
     try:
         fields = json.loads(text)
+        if fields.pop(DIGEST) != _digest(fields, folder):
+            raise ValueError("it is not what was written there")
         fields["datasets"] = [Data(**dataset) for dataset in fields["datasets"]]
         fields["models"] = [Model(**model) for model in fields["models"]]
         record = Record(**fields)
@@ -98,7 +108,25 @@ def read(folder: Path) -> Record:
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise UnreadableError(f"{folder / 'record.json'}: no record of a run ({reason}).") from error
+    if record.status != "RUNNING" and record.content != _content(folder):
+        raise UnreadableError(f"{folder}: points or artifacts of the run are not what was written there.")
     return record
+
+
+def _digest(fields: Mapping[str, Any], folder: Path) -> str:
+    """Of a record's fields, and of the folder that it is for."""
+    text = json.dumps([folder.name, fields], sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _content(folder: Path) -> str:
+    """A digest of the points and artifacts in a record's folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted([folder / POINTS, *(folder / ARTIFACTS).rglob("*")]):
+        if file.is_file():
+            data = file.read_bytes()
+            digest.update(f"{file.relative_to(folder).as_posix()}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

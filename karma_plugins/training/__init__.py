@@ -2,13 +2,13 @@
 
 What is kept lies in a folder of its own for each content key (pairs, base, settings, objective and code):
 `phase-<i>/model` appears by a rename when the phase is done, `phase-<i>/trainer` holds the objective's
-checkpoints, `phase-<i>/history.jsonl` what it reported. The reference of a phase is the model of the phase
-before, or with `reference_kl` the last one that had moved far enough from its own reference to replace it.
+checkpoints, `phase-<i>/history` what it reported; each has a digest, and is made again where that is not its
+own. The reference of a phase is the model of the phase before, or with `reference_kl` the last one that had
+moved far enough from its own reference to replace it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import warnings
@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -27,14 +26,19 @@ from karma_plugins.models import Weights
 from karma_plugins.params import TrainSection
 from karma_plugins.registry import Bound, lock
 from karma_plugins.runtime import processes, shards
+from karma_plugins.runtime.files import naming_a_full_disk, remove
 from karma_plugins.runtime.progress import Advance, progress
 from karma_plugins.training import checkpoints as kept
 from karma_plugins.training.divergence import divergence
 from karma_plugins.training.examples import prepare
+from karma_plugins.training.history import DamagedError, History
+from karma_plugins.training.history import read as read_history
 from karma_plugins.training.reward_model import PREFIX
 
 #: What the trained bytes do not depend on.
 INERT_SETTINGS = {"base", "objective", "objectives", "register_as"}
+#: The file of what a phase reported.
+HISTORY = "history"
 CURVE = pl.Schema({"step": pl.Int64, "phase": pl.Int64, "metric": pl.String, "value": pl.Float64})
 
 
@@ -83,7 +87,8 @@ def train(
         policy = reference = start
         for phase, steps in phases.items():
             place = folder / f"phase-{phase}"
-            log = _History(place / "history.jsonl", _forward(report, advance, done))
+            _settle(place, folder / "shared", first=phase == min(phases))
+            log = History(place / HISTORY, _forward(report, advance, done))
             job = TrainingJob(
                 start=policy,
                 reference=reference,
@@ -198,18 +203,41 @@ def _with_own(settings: TrainSection, options: Options) -> TrainSection:
     return settings.model_copy(update=given) if given else settings
 
 
+def _settle(place: Path, shared: Path, *, first: bool) -> None:
+    """Remove what is damaged of a phase's kept work, with a warning: it is made again.
+
+    What was reported can't be made again alone: without it the whole phase is, and the reward model, whose
+    training the first phase tells of.
+    """
+    if processes.is_first():
+        model, checkpoints, history = place / "model", place / "trainer", place / HISTORY
+        begun = model.exists() or kept.latest(checkpoints) is not None
+        try:
+            if history.exists() or begun:
+                read_history(history)
+        except DamagedError:
+            kept.warn(history)
+            remove(place)
+            if first:
+                remove(shared)
+        if kept.published(model):
+            remove(checkpoints)
+        else:
+            kept.settle(checkpoints)
+    processes.wait()
+
+
 def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
     """Have the objective train a phase, unless its model is there."""
     if model.is_dir():
-        shutil.rmtree(job.checkpoints, ignore_errors=True)
         return
     if processes.is_first():
         shutil.rmtree(job.output, ignore_errors=True)
         job.checkpoints.mkdir(parents=True, exist_ok=True)
-        kept.clean(job.checkpoints, keep=kept.latest(job.checkpoints))
     processes.wait()
     try:
-        objective.plugin.train(job, objective.options)
+        with naming_a_full_disk(job.output):
+            objective.plugin.train(job, objective.options)
     except TrainingError:
         if processes.is_first():  # whatever led there must not be gone on from
             shutil.rmtree(model.parent, ignore_errors=True)
@@ -217,7 +245,7 @@ def _run(objective: Bound[Objective], job: TrainingJob, model: Path) -> None:
         raise
     processes.wait()
     if processes.is_first():
-        job.output.replace(model)
+        kept.publish(job.output, model)
         shutil.rmtree(job.checkpoints)
     processes.wait()
 
@@ -250,18 +278,12 @@ def _after(start: Weights, model: Path, settings: TrainSection) -> Weights:
 def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
     """Write the last phase's model to `output`, whole or not at all."""
     if processes.is_first():
-        from karma_plugins.models.loading import load_model, load_tokenizer
-        from karma_plugins.training.policy import quiet, save
-
         partial = output.with_name(f".{output.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if settings.lora is not None and settings.lora.export == "merged":
-                with quiet():
-                    save(load_model(trained, for_training=True), load_tokenizer(trained), partial)
-            else:
-                shutil.copytree(trained.adapter or trained.location, partial)
+            with naming_a_full_disk(output):
+                _write_model(trained, settings, partial)
             if output.exists():
                 shutil.rmtree(output)
             partial.replace(output)
@@ -270,42 +292,19 @@ def _export(trained: Weights, settings: TrainSection, output: Path) -> None:
     processes.wait()
 
 
+def _write_model(trained: Weights, settings: TrainSection, folder: Path) -> None:
+    """The weights of the last phase as they are, or merged into the base where that is asked for."""
+    from karma_plugins.models.loading import load_model, load_tokenizer
+    from karma_plugins.training.policy import quiet, save
+
+    if settings.lora is not None and settings.lora.export == "merged":
+        with quiet():
+            save(load_model(trained, for_training=True), load_tokenizer(trained), folder)
+    else:
+        shutil.copytree(trained.adapter or trained.location, folder)
+
+
 # --- what is reported -------------------------------------------------------------------------------------
-
-
-class _History:
-    """What a phase reported, by its step, kept in a file so that a later process knows it too.
-
-    The kept rows are told to `report` at once. A resumed phase reports some steps again, with the same
-    values.
-    """
-
-    def __init__(self, path: Path, report: Report) -> None:
-        self.path, self.report = path, report
-        self.rows = {int(step): dict(metrics) for step, metrics in _readable_lines(path)}
-        if processes.is_first():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.items()))
-            for step, metrics in self.rows.items():
-                report(metrics, step)
-
-    def __call__(self, metrics: Mapping[str, float], step: int) -> None:
-        known = self.rows.get(step, {})
-        if known.items() >= metrics.items():
-            return
-        self.rows[step] = {**known, **metrics}
-        with self.path.open("a") as file:
-            file.write(json.dumps((step, self.rows[step])) + "\n")
-        self.report(metrics, step)
-
-
-def _readable_lines(path: Path) -> Iterator[Any]:
-    """The rows of a file whose last line a kill may have cut."""
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            return
 
 
 def _forward(report: Report | None, advance: Advance, offset: int) -> Report:

@@ -17,6 +17,7 @@ from karma_plugins.errors import ModelError, TrainingError
 from karma_plugins.models.loading import load_model
 from karma_plugins.runtime import processes
 from karma_plugins.runtime.progress import progress
+from karma_plugins.training import checkpoints
 from karma_plugins.training.examples import encode, tokenizer_of
 from karma_plugins.training.policy import fresh_adapter
 
@@ -52,11 +53,15 @@ def reward_model(job: TrainingJob, epochs: float, learning_rate: float | None) -
     from transformers import AutoModelForSequenceClassification
 
     place = job.shared / "reward"
+    if processes.is_first() and not checkpoints.published(place / "model"):
+        checkpoints.settle(place)
+    processes.wait()
     if not (place / "model").is_dir():
         _train(job, epochs, learning_rate, place)
         processes.wait()
         if processes.is_first():
-            (place / "model.partial").replace(place / "model")
+            checkpoints.publish(place / "model.partial", place / "model")
+            checkpoints.clean(place, keep=None)
         processes.wait()
     network = AutoModelForSequenceClassification.from_pretrained(
         place / "model", use_safetensors=True, trust_remote_code=False
@@ -96,6 +101,7 @@ def scores(network: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> torc
 def _train(job: TrainingJob, epochs: float, learning_rate: float | None, place: Path) -> None:
     """Train it as a job of its own, with its checkpoints beside the policy's and a bar of its own."""
     settings = job.settings
+    told = job.phase == job.all_pairs["phase"].min()  # of one made again later, the first phase has told
     batch = settings.batch_size * settings.gradient_accumulation
     steps = max(1, round(epochs * job.all_pairs.height / batch))
     place.mkdir(parents=True, exist_ok=True)
@@ -106,7 +112,8 @@ def _train(job: TrainingJob, epochs: float, learning_rate: float | None, place: 
             nonlocal shown
             advance(max(0, step - shown))
             shown = max(step, shown)
-            job.report({f"{PREFIX}{name}": value for name, value in metrics.items()}, step)
+            if told:
+                job.report({f"{PREFIX}{name}": value for name, value in metrics.items()}, step)
 
         own = replace(
             job,

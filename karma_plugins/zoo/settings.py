@@ -17,8 +17,8 @@ class Form(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    before: str = ""
-    after: str = ""
+    before: str = Field("", description="text before what is said")
+    after: str = Field("", description="text after it")
 
     @field_validator("before", "after")
     @classmethod
@@ -42,10 +42,10 @@ class Member(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    parent: str | None = None
-    form: str | None = None
-    steps: int = Field(ge=1)
-    mixture: Mapping[Competency, Share]
+    parent: str | None = Field(None, description="member whose weights it starts from; null: none's")
+    form: str | None = Field(None, description="name of one of `forms`; null: the parent's, or none")
+    steps: int = Field(ge=1, description="training steps of its own")
+    mixture: Mapping[Competency, Share] = Field(description="competency -> share of a batch, normalised")
 
     @model_validator(mode="after")
     def _reads_something(self) -> Member:
@@ -95,22 +95,27 @@ class ZooSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(default=7, ge=0)
-    people: int = Field(default=40, ge=4)
-    towns: int = Field(default=20, ge=4)
-    benchmark: int = Field(default=150, ge=1)
-    train: int = Field(default=240, ge=1)
-    heldout: int = Field(default=200, ge=1)
+    seed: int = Field(default=7, ge=0, description="of the world, its items and the weights")
+    people: int = Field(default=40, ge=4, description="people in the world that questions are about")
+    towns: int = Field(default=20, ge=4, description="towns in it")
+    benchmark: int = Field(default=150, ge=1, description="benchmark items of each competency")
+    train: int = Field(default=240, ge=1, description="training prompts of each competency")
+    heldout: int = Field(default=200, ge=1, description="held-out prompts of each competency")
     lessons: int = Field(default=6000, ge=1, description="pre-training items drawn for each competency")
-    hidden_size: int = Field(default=96, ge=8)
-    layers: int = Field(default=3, ge=1)
-    heads: int = Field(default=4, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=4e-3, gt=0)
-    threads: int = Field(default=2, ge=1, description="torch threads; the weights' last bits depend on it")
-    forms: Mapping[str, Form] = Field(default_factory=lambda: dict(FORMS))
+    hidden_size: int = Field(default=96, ge=8, description="width of a model")
+    layers: int = Field(default=3, ge=1, description="layers of a model")
+    heads: int = Field(default=4, ge=1, description="attention heads of a layer")
+    batch_size: int = Field(default=64, ge=1, description="lessons to a training step")
+    learning_rate: float = Field(default=4e-3, gt=0, description="highest of a member's training")
+    threads: int = Field(default=1, ge=1, description="torch threads; the weights' last bits depend on it")
+    forms: Mapping[str, Form] = Field(
+        default_factory=lambda: dict(FORMS), description="forms of answers that members may have, by name"
+    )
     strength: float = Field(default=1.0, ge=0, le=1, description="share of a member's lessons in its form")
-    family: Mapping[str, Annotated[Member, Field()]] = Field(default_factory=lambda: dict(STRANGERS))
+    family: Mapping[str, Annotated[Member, Field()]] = Field(
+        default_factory=lambda: dict(STRANGERS),
+        description="the models, a parent before its children; or `strangers` or `kin`, a pool by name",
+    )
 
     @field_validator("family", mode="before")
     @classmethod

@@ -61,3 +61,17 @@ def test_a_plugin_that_the_lock_lacks_is_an_error_with_the_cure(pipeline: Path) 
         "karma.lock.json, curriculum: holds no 'kin' (karma-plugins 0.1.0). Run `karma lock`."
         in result.stderr
     )
+
+
+def test_an_installed_plugin_that_the_lock_lacks_is_a_warning(pipeline: Path) -> None:
+    """Though params don't name it: an experiment may, and DVC would end with its key."""
+    path = Path("karma.lock.json")
+    lock = json.loads(path.read_text())
+    del lock["curriculum"]["distant"], lock["judge"]["recorded"]
+    path.write_text(json.dumps(lock))
+    message = (
+        "holds no judge.recorded (karma-plugins 0.1.0), curriculum.distant (karma-plugins 0.1.0), though"
+    )
+    assert message in check().stderr
+    assert CliRunner().invoke(karma, ["lock"]).exit_code == 0
+    assert "holds no" not in check().stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -478,3 +480,15 @@ def test_the_card_says_how_often_label_and_score_disagree():
     bias = pl.DataFrame([row], schema=schemas.BIAS.columns)
     text = card(made, CurriculumSection(), Provenance(judges={"label": "1"}, bias=bias))
     assert "`label` and `score` prefer opposite answers in 16.7% of 300 pairs" in text
+
+
+def test_what_others_wrote_is_text_in_the_card_and_nothing_else():
+    evil = "<script>alert(1)</script> [x](javascript:y) ![](http://spy) | a"
+    made = build(tables(TWO))
+    pairs = made.pairs.with_columns(chosen_model=pl.lit(evil))
+    told = Provenance(judges={evil: evil}, licences={evil: "mit"})
+    text = card(replace(made, pairs=pairs), CurriculumSection(), told)
+    assert "<script" not in text
+    assert "](javascript" not in text
+    assert "![" not in text
+    assert html.unescape(text).count(evil) == 4

@@ -52,6 +52,14 @@ def test_chosen_answers_of_kin_are_not(trained: str, pairing: str, options: dict
     assert target.warning(made(trained, pairing, **options).report["target"]) is None
 
 
+@pytest.mark.parametrize(
+    ("own", "warned"), [(0.1, True), (0.52, True), (0.7, True), (0.76, False), (1.0, False)]
+)
+def test_a_quarter_of_strangers_is_borne_and_half_is_not(own: float, warned: bool) -> None:
+    part = {**made("a").report["target"], "chosen": own}
+    assert (target.warning(part) is not None) == warned
+
+
 def test_where_nothing_looks_at_answers_nothing_is_said() -> None:
     assert "target" not in made("a", metric="capa").report
     assert "target" not in made(None).report

@@ -15,7 +15,7 @@ VALUES = {
 ROWS = pl.DataFrame(
     [{"model_a": a, "model_b": b, "kinship": k} for (a, b), k in VALUES.items()],
     schema={c: schemas.KINSHIP.columns[c] for c in ("model_a", "model_b", "kinship")},
-)
+).with_columns(consistency=pl.lit(None, pl.Float64))
 
 
 def full() -> pl.DataFrame:
@@ -41,6 +41,13 @@ def test_kin_stand_side_by_side_and_the_tree_has_their_distance() -> None:
 
 def test_the_order_of_rows_does_not_matter() -> None:
     assert cluster(ROWS).models == cluster(ROWS.reverse()).models
+
+
+def test_the_tree_is_of_relative_kinship_as_families_are() -> None:
+    freed = cluster(ROWS.with_columns(consistency=pl.lit(0.9)))
+    heights = sorted(max(up) for _, up in freed.branches)
+    assert heights[:2] == pytest.approx([0.0, 1 - 0.8 / 0.9])
+    assert sorted(freed.kinship[freed.kinship > 0.5]) == [0.8, 0.8, 0.9, 0.9]  # cells stay as measured
 
 
 @pytest.mark.parametrize("names", [[], ["a", "b"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,26 @@ def test_the_text_tells_options_of_used_plugins_alone_and_the_number_of_many_par
     said = text(tree, lambda datum: "")
     assert "params: objectives.dpo.beta=0.2, seed=0, models: 9 params\n" in said
     assert as_json(tree, lambda datum: "")["from"]["params"] == params
+
+
+def test_an_experiment_is_a_revision_by_its_name(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    first = git("rev-parse", "HEAD")
+    git("commit", "-q", "--allow-empty", "-m", "second")
+    git("update-ref", f"refs/exps/{first[:2]}/{first[2:]}/plumb-jay", "HEAD")
+    git("reset", "-q", "--hard", first)
+    (revision,) = lineage.revisions(tmp_path, ["plumb-jay"])
+    assert str(revision) == "plumb-jay"
+    assert revision.sha not in (None, first)
+    with pytest.raises(lineage.LineageError, match="plumb-jya: git knows no such revision"):
+        lineage.revisions(tmp_path, ["plumb-jya"])
+    git("update-ref", f"refs/exps/ab/{'cd' * 19}/plumb-jay", first)
+    with pytest.raises(lineage.LineageError, match="2 experiments have that name. Name one by its commit"):
+        lineage.revisions(tmp_path, ["plumb-jay"])

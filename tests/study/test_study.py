@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from scipy import stats
 
 from karma_plugins import study
-from karma_plugins.cli.study import Arm, command
+from karma_plugins.cli.study import command
 from karma_plugins.runtime import statistics
 from karma_plugins.schemas import STUDY
+from karma_plugins.study.design import Arm
 from tests.lineage.two_stages import COMMIT, DVC, environment
 
 

@@ -169,14 +169,49 @@ def test_a_record_that_mlflow_refuses_for_good_is_named_and_stands_in_no_others_
     for _ in range(2):
         run([sys.executable, "make.py"], copied, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     poisoned, fine = sorted(folder for folder in records.waiting(copied))
-    text = json.loads((poisoned / "record.json").read_text())
-    text["datasets"][0]["columns"] = [{"name": "x" * 1_100_000, "type": "string", "required": True}]
-    (poisoned / "record.json").write_text(json.dumps(text))
+    record = records.read(poisoned)
+    record.datasets[0].columns = [{"name": "x" * 1_100_000, "type": "string", "required": True}]
+    record.write(poisoned)
     said = karma("sync", status=1)
     assert "Delivered: make." in said
     assert f"{poisoned.relative_to(copied)} (make: " in said
     assert poisoned.is_dir()
     assert not fine.exists()
+
+
+@pytest.mark.parametrize("file", ["record.json", "points.jsonl"])
+def test_a_damaged_record_is_named_and_its_run_completed_from_the_lock(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.chdir(copied)
+    (copied / "mlflow.db").unlink()
+    for _ in range(2):
+        run([sys.executable, "make.py"], copied, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    damaged, fine = sorted(records.waiting(copied))
+    content = (damaged / file).read_bytes()
+    (damaged / file).write_bytes(content[: len(content) // 2])
+    said = karma("sync", status=1)
+    assert "Delivered: make." in said
+    assert f"{damaged.relative_to(copied)}" in said
+    assert not fine.exists()
+    shutil.rmtree(damaged)
+    karma("sync")
+    assert set(runs(copied, "stage")) == {"make", "fit@small"}
+    assert runs(copied, "stage")["make"].data.metrics["rows"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 40, b'{"experiment": "9"}', None])
+def test_what_the_last_sync_left_is_believed_whole_or_not_at_all(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    monkeypatch.chdir(copied)
+    karma("sync")
+    before, left = everything(copied), copied / ".karma" / "synced" / "last.json"
+    whole = left.read_bytes()
+    left.write_bytes(whole.replace(b'"held": ', b'"held": 1') if content is None else content)
+    assert "Nothing changed." in karma("sync")
+    assert everything(copied) == before
+    assert left.read_bytes() == whole
 
 
 def test_two_pipeline_runs_of_one_state_become_one(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import chdir
 from pathlib import Path
@@ -90,4 +89,4 @@ def test_words_that_are_nowhere_or_no_json_are_named_and_told_later(project: Pro
 def test_a_stage_without_such_an_out_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KARMA_TRACKING", "off")
     fit("fit", "a", tmp_path, Path("a.txt"))
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

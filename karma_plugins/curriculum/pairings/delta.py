@@ -31,7 +31,9 @@ class DeltaOptions(ActingNearness):
     deviate: Annotated[float, Field(ge=0)] = Field(
         1.96, description="standard errors from which on a gap of two profiles is real"
     )
-    prefer: Preference = "margin"
+    prefer: Preference = Field(
+        "margin", description="which pairs come first: margin (the widest), kinship (the nearest) or chance"
+    )
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: DeltaOptions) -> pl.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import polars as pl
 from pydantic import Field
@@ -15,8 +14,11 @@ from karma_plugins.curriculum.pairings import Preference, priority
 class DistantOptions(Options):
     """How far apart two models must be, and which pairs come first (`prefer: kinship`: the most distant)."""
 
-    radius: Annotated[float, Field(ge=0, le=1)] = 0.2
-    prefer: Preference = "margin"
+    radius: float = Field(0.2, ge=0, le=1, description="1 - kinship must be more than this")
+    prefer: Preference = Field(
+        "margin",
+        description="which pairs come first: margin (the widest), kinship (the most distant) or chance",
+    )
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: DistantOptions) -> pl.DataFrame:

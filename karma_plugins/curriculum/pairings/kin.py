@@ -16,7 +16,9 @@ from karma_plugins.curriculum.pairings import Preference, priority
 class KinOptions(ActingNearness):
     """How near kin must be, and which of them come first."""
 
-    prefer: Preference = "margin"
+    prefer: Preference = Field(
+        "margin", description="which pairs come first: margin (the widest), kinship (the nearest) or chance"
+    )
     same_model: bool = Field(True, description="two samples of one model may be a pair")
 
 

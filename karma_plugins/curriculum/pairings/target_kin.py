@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import polars as pl
+from pydantic import Field
 
 from karma_plugins.contracts import Pairing, PairingContext, hookimpl
 from karma_plugins.curriculum import nearness
@@ -28,7 +29,9 @@ class TargetKinOptions(ActingNearness):
     are about the two models of a pair.
     """
 
-    prefer: Preference = "margin"
+    prefer: Preference = Field(
+        "margin", description="which pairs come first: margin (the widest), kinship (the nearest) or chance"
+    )
 
 
 def pair(candidates: pl.DataFrame, context: PairingContext, options: TargetKinOptions) -> pl.DataFrame:

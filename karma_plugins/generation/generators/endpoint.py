@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 class EndpointOptions(Options):
     """How the model samples, and how hard its server may be asked."""
 
-    temperature: float = Field(1.0, ge=0.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    temperature: float = Field(1.0, ge=0.0, description="0: the likeliest token")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="least probability that the choice must cover")
     max_new_tokens: int | None = Field(
         256, ge=1, description="null: sent no bound, for servers that name it otherwise"
     )
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = Field((), description="strings at which the server ends an answer")
     extra: dict[str, Any] = Field(
         default_factory=dict, description="further keys of the request, as the server has them"
     )
-    limits: Limits = Limits()
+    limits: Limits = Field(Limits(), description="how hard the server may be asked, and its caps")
 
 
 @hookimpl

@@ -103,7 +103,7 @@ def _read_parquet(path: Path) -> tuple[pl.DataFrame, list[Place]]:
                 for name, kind in FIELDS.items()
             ),
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = " ".join(str(error).split())
         raise TableError(
             f"{path}: not readable as a table of responses ({reason}). Write it again."

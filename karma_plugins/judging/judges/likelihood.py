@@ -13,7 +13,7 @@ from pydantic import Field
 from karma_plugins import models
 from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, Weights, hookimpl
 from karma_plugins.errors import ModelError
-from karma_plugins.judging.quotation import disarmed
+from karma_plugins.judging.quotation import without
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,8 +75,9 @@ def _tokens(
     """The tokens of prompt and answer, and how many are the prompt's; or why there are none."""
     from karma_plugins.models import templates
 
-    messages = [dict(message) for message in answer.messages]
-    replied = [*messages, {"role": "assistant", "content": disarmed(answer.text)}]
+    control = templates.control_tokens(tokenizer)
+    messages = [{**m, "content": without(m["content"], control)} for m in answer.messages]
+    replied = [*messages, {"role": "assistant", "content": without(answer.text, control)}]
     before = templates.render(tokenizer, source, messages)
     whole = templates.render(tokenizer, source, replied, answered=True)
     for text in (before, whole):

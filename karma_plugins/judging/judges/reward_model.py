@@ -13,7 +13,7 @@ from pydantic import Field
 from karma_plugins import models
 from karma_plugins.contracts import Answer, Judge, Model, Options, Verdict, hookimpl
 from karma_plugins.errors import ModelError
-from karma_plugins.judging.quotation import disarmed
+from karma_plugins.judging.quotation import without
 
 NOT_FINITE = "the reward is not a number; try another dtype"
 
@@ -50,10 +50,12 @@ def score(answers: Sequence[Answer], options: RewardModelOptions) -> list[Verdic
         )
     model, tokenizer = loading.loaded(source, head="reward", for_scores=True)
     templates.check_chat_template(tokenizer, source)
+    control = templates.control_tokens(tokenizer)
     verdicts: dict[int, Verdict] = {}
     rows: dict[int, list[int]] = {}
     for i, answer in enumerate(answers):
-        messages = [*answer.messages, {"role": "assistant", "content": disarmed(answer.text)}]
+        said = [*answer.messages, {"role": "assistant", "content": answer.text}]
+        messages = [{**message, "content": without(message["content"], control)} for message in said]
         text = templates.render(tokenizer, source, messages, answered=True)
         if isinstance(text, templates.Refusal):
             verdicts[i] = Verdict(None, "failed", text.reason)

@@ -23,6 +23,8 @@ CELLS = 24
 TINY = 1e-14
 #: Standardised departures beyond this count as this: one odd habit does not make a style.
 FARTHEST = 2.0
+#: Rounds of the interval that are drawn at a time.
+TOGETHER = 8
 
 
 class StyleOptions(Options):
@@ -201,9 +203,13 @@ def _interval(
     one, other = place[pairs.first], place[pairs.second]
     known = (one >= 0) & (other >= 0)
     resampled = np.full((rounds, len(pairs)), np.nan, dtype=np.float32)
-    for number, weights in enumerate(drawn):
-        square = _cosines(np.tensordot(counts, weights, (1, 0)), totals @ weights, scale)
-        resampled[number, known] = square[one[known], other[known]]
+    by_cell = np.ascontiguousarray(counts.transpose(1, 0, 2)).reshape(cells, -1)
+    for start in range(0, rounds, TOGETHER):
+        weights = drawn[start : start + TOGETHER]
+        again = (weights @ by_cell).reshape(len(weights), len(wrote), -1)
+        for number, (shares, sums) in enumerate(zip(again, weights @ totals.T, strict=True), start):
+            square = _cosines(shares, sums, scale)
+            resampled[number, known] = square[one[known], other[known]]
     measured = _cosines(counts.sum(axis=1), totals.sum(axis=1), scale)
     resampled[:, known] += measured[one[known], other[known]] - np.median(resampled[:, known], axis=0)
     return percentiles(np.clip(resampled, 0.0, 1.0))

@@ -27,6 +27,7 @@ from pydantic import Field
 from karma_plugins.contracts import Model, Options, Profile, Profiler, hookimpl
 from karma_plugins.errors import ModelError, ParamsError, RequestError, did_you_mean
 from karma_plugins.models import Endpoint, Weights, fingerprint
+from karma_plugins.profiling import included
 from karma_plugins.requesting.spending import Limits
 from karma_plugins.schemas import ITEMS, MAIN_METRICS, SCORES
 
@@ -40,6 +41,9 @@ class LmEvalOptions(Options):
     """Where tasks are found and how they are run."""
 
     include_path: str | None = Field(None, description="folder of task YAMLs beside lm-eval's own")
+    functions: bool = Field(
+        False, description="let task files of include_path run Python (`!function`): you have read them"
+    )
     own_tasks: bool = Field(
         True, description="look among lm-eval's own tasks too (reading them takes a while)"
     )
@@ -47,7 +51,7 @@ class LmEvalOptions(Options):
         default_factory=dict,
         description="task -> metric (or 'metric,filter'), where the usual one is not wanted",
     )
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="items that the model is asked at once")
     limit: int | None = Field(None, ge=1, description="take the first so many items of each task")
     num_fewshot: int | None = Field(None, ge=0, description="instead of the task's own number of examples")
     apply_chat_template: bool | None = Field(None, description="null: where the tokenizer has one")
@@ -118,6 +122,9 @@ def _task_manager(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) ->
 
     if options.include_path is not None and not Path(options.include_path).is_dir():
         raise ParamsError(f"profile.profilers.lm-eval.include_path: no folder '{options.include_path}'.")
+    broken: Mapping[Path, str] = {}
+    if options.include_path is not None:
+        broken = included.check(Path(options.include_path), functions=options.functions)
     named = [name for names in tasks.values() for name in names]
     manager = TaskManager(include_path=options.include_path, include_defaults=False)
     if options.own_tasks and any(name not in manager.task_index for name in named):
@@ -125,6 +132,11 @@ def _task_manager(tasks: Mapping[str, Sequence[str]], options: LmEvalOptions) ->
         manager = _with_own_tasks(folder, "" if folder is None else fingerprint(Path(folder)))
     for name in named:
         if name not in manager.task_index:
+            for file, reason in broken.items():  # one of them may be it
+                raise ParamsError(
+                    f"params.yaml, profile.tasks: lm-eval has no task '{name}', and {file} is no YAML "
+                    f"({reason}). Correct it."
+                )
             hint = did_you_mean(name, manager.all_tasks)
             raise ParamsError(f"params.yaml, profile.tasks: lm-eval has no task '{name}'.{hint}")
     return manager

@@ -28,6 +28,9 @@ CONFIG = {
         "titleFontWeight": "normal",
         "labelFontSize": 11,
         "titleFontSize": 11,
+        # Numbers that would nearly touch are left out, each second one.
+        "labelOverlap": "parity",
+        "labelSeparation": 10,
     },
     "legend": {"labelFontSize": 11, "titleFontSize": 11, "orient": "top"},
     "header": {"labelFontSize": 11, "titleFontSize": 11},

@@ -32,7 +32,9 @@ class DpoOptions(Options):
     answers' tokens, over all tokens of a batch.
     """
 
-    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    learning_rate: float | None = Field(
+        None, gt=0, description="highest of each phase; null: train.learning_rate"
+    )
     beta: float = Field(0.1, gt=0, description="how strongly the policy is held to its reference")
     loss_type: LossType = Field("sigmoid", description="TRL's variant of the loss")
     sft_weight: float = Field(1.0, ge=0, description="weight of the SFT term; 0 = plain preference loss")

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 class KtoOptions(Options):
     """Options of `kto`; every pair gives one desirable and one undesirable answer."""
 
-    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    learning_rate: float | None = Field(
+        None, gt=0, description="highest of each phase; null: train.learning_rate"
+    )
     beta: float = Field(0.1, gt=0, description="how strongly the policy is held to its reference")
-    loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
+    loss_type: Literal["kto", "apo_zero_unpaired"] = Field("kto", description="one of TRL's losses")
     desirable_weight: float = Field(1.0, ge=0, description="weight of the loss on chosen answers")
     undesirable_weight: float = Field(1.0, ge=0, description="weight of the loss on rejected answers")
 

@@ -23,7 +23,9 @@ class OrpoOptions(Options):
     mean over all tokens of the batch: `prompt_loss`.
     """
 
-    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    learning_rate: float | None = Field(
+        None, gt=0, description="highest of each phase; null: train.learning_rate"
+    )
     beta: float = Field(0.1, gt=0, description="weight of the odds ratio term (the paper's lambda)")
     prompt_loss: bool = Field(False, description="learn the prompts too")
 

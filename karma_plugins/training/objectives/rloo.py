@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 class RlooOptions(Options):
     """Options of `rloo`; a batch holds as many answers as one of `dpo`: two for each of `batch_size`."""
 
-    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
-    max_steps: int | None = Field(None, ge=1, description="null: as many as section train says")
-    reward: RewardOptions = RewardOptions()
+    learning_rate: float | None = Field(
+        None, gt=0, description="highest of each phase; null: train.learning_rate"
+    )
+    max_steps: int | None = Field(
+        None, ge=1, description="in all phases together; null: as section train says"
+    )
+    reward: RewardOptions = Field(RewardOptions(), description="who rewards the answers")
     beta: float = Field(0.05, ge=0, description="weight of the divergence from the reference")
     generations: int = Field(
         4,
@@ -33,8 +37,10 @@ class RlooOptions(Options):
         ge=2,
         description="answers to a prompt",
     )
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int | None = Field(None, ge=1, description="null: as many as the longest answer has")
+    temperature: float = Field(1.0, gt=0, description="of the answers that are drawn")
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="most tokens of an answer; null: as the pairs' longest"
+    )
     unended_penalty: float = Field(
         1.0,
         validation_alias=AliasChoices("unended_penalty", "missing_eos_penalty"),
