@@ -13,9 +13,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.chat_server import FAULTS, ChatServer, serving
 
 SLOW = "KARMA_SLOW_TESTS" in os.environ
+#: Memory is that of the process, which other tests would have filled.
+slow = pytest.mark.skipif(not os.environ.get("KARMA_SLOW_TESTS"), reason="slow: set KARMA_SLOW_TESTS=1")
 #: Requests, seconds that one may take, and megabytes of a body without end.
 COUNT, TIMEOUT, MEGABYTES = (5000, 20.0, 1024) if SLOW else (240, 10.0, 48)
 CONCURRENCY = 64
@@ -136,6 +140,7 @@ def wrong(came: dict[str, Any], plan: dict[int, str]) -> dict[int, Any]:
     return bad
 
 
+@slow
 def test_nothing_is_lost_or_invented_and_memory_is_bounded(tmp_path: Path) -> None:
     plan = planned(COUNT)
     assert set(plan.values()) == {*FAULTS, *WORSE}
@@ -156,6 +161,7 @@ def test_nothing_is_lost_or_invented_and_memory_is_bounded(tmp_path: Path) -> No
     sys.stdout.write(f"\n{said}: 0 lost or invented\n")
 
 
+@slow
 def test_all_at_once_may_send_without_end(tmp_path: Path) -> None:
     """The worst: every one of 64 sends a body without end, or a bomb."""
     kinds = ("endless body", "chunked body", "bomb", "endless headers", "large answer")

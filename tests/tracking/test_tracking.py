@@ -150,7 +150,7 @@ def test_an_unreachable_server_costs_one_line_and_delivery_can_be_repeated(
     assert "secret" not in done.stderr
     (folder,) = records.waiting(root)
     shutil.copyfile(reproduced / "mlflow.db", root / "mlflow.db")
-    copy = shutil.copytree(folder, tmp_path / "again")
+    copy = shutil.copytree(folder, tmp_path / "again" / folder.name)
     for waiting in (
         folder,
         copy,

@@ -31,11 +31,9 @@ def echo(model: Model, requests: Sequence[Request], options: Options) -> list[Re
 
 
 def profile(model: Model, tasks: Mapping[str, Sequence[str]], options: Options) -> Profile:
-    """The scores in `demo.json` beside the model: competency -> share of right answers."""
+    """The scores in `demo.json` beside the model, competency -> share of right answers; null without one."""
     path = model.path / "demo.json"
-    if not path.is_file():
-        raise KarmaError(f"{path}: no such file. Write the model's scores there, by competency.")
-    scores = json.loads(path.read_text(encoding="utf-8"))
+    scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     rows = [
         {
             "model": model.name,
