@@ -15,7 +15,7 @@ import polars as pl
 
 from karma_plugins.contracts import Verdicts
 from karma_plugins.errors import TableError, did_you_mean
-from karma_plugins.runtime.files import naming_a_full_disk, replacing
+from karma_plugins.runtime.files import clear, naming_a_full_disk, process, replacing
 from karma_plugins.schemas import COMPARISONS, JUDGEMENTS, Schema
 
 
@@ -129,6 +129,7 @@ def write(frame: pl.DataFrame, path: Path | str, schema: Schema) -> None:
     """Check a table, sort it by its key, and write it whole or not at all."""
     path = Path(path)
     frame = check(frame, schema, where=str(path)).sort(schema.key, nulls_last=False)
+    clear(path)
     with replacing(path) as partial:
         frame.write_parquet(partial, compression="zstd", row_group_size=ROW_GROUP_SIZE, statistics=True)
 
@@ -146,7 +147,9 @@ class Parts:
 
     def __enter__(self) -> Parts:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = TemporaryDirectory(dir=self.path.parent, prefix=f".{self.path.name}.")
+        clear(self.path)
+        prefix = f".{self.path.name}.{process()}."
+        self.folder = TemporaryDirectory(dir=self.path.parent, prefix=prefix)
         return self
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -226,6 +229,7 @@ def _first_line(error: Exception) -> str:
 def write_json(value: Mapping[str, Any], path: Path | str) -> None:
     """Write numbers for `dvc metrics`, or a report, as JSON with sorted keys, whole or not at all."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    clear(Path(path))
     with replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -241,5 +245,6 @@ def write_csv(frame: pl.DataFrame, path: Path | str, *, spreadsheet: bool = Fals
             pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text).name.keep()
             for text in texts
         )
+    clear(Path(path))
     with replacing(Path(path)) as partial:
         frame.write_csv(partial, float_precision=6)

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +29,14 @@ class Browser:
     def __init__(self, chromium: Any, folder: Path, npm: Path) -> None:
         self.chromium, self.folder, self.npm = chromium, folder, npm
         self.faults = 0
+        #: What pages find in their local storage, such as MLflow's settings of its own pages.
+        self.remembered: dict[str, str] = {}
 
     @contextmanager
     def page(self, url: str, width: int, height: int = 900) -> Iterator[Page]:
         """A page that has settled."""
         context = self.chromium.new_context(viewport={"width": width, "height": height}, bypass_csp=True)
+        context.add_init_script(f"Object.assign(localStorage, {json.dumps(self.remembered)})")
         page = context.new_page()
         page.set_default_timeout(180_000)
         page.route(f"{CDN}**", self._from_npm)
@@ -68,20 +72,24 @@ class Browser:
         folder = package(self.npm, name)
         main = json.loads((folder / "package.json").read_text(encoding="utf-8"))
         file = inside or main.get("jsdelivr") or main["main"]
-        route.fulfill(path=str(folder / file), content_type="text/javascript")
+        route.fulfill(path=str(folder / file), content_type="text/javascript; charset=utf-8")
 
 
 def package(npm: Path, name: str) -> Path:
     """The folder of a package of the npm registry, fetched once."""
     bare, version = name.rsplit("@", 1) if "@" in name[1:] else (name, "latest")
     into = npm / f"{bare.replace('/', '-')}-{version}"
-    folder = into / "node_modules" / bare
-    if not folder.is_dir():
-        into.mkdir(parents=True, exist_ok=True)
-        quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--legacy-peer-deps"]
-        command = ["npm", "install", *quiet, "--prefix", str(into)]
-        subprocess.run([*command, name], check=True)
-    return folder
+    if not into.is_dir():
+        into.mkdir(parents=True)
+        subprocess.run(
+            ["npm", "pack", "--silent", "--pack-destination", str(into), name],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        (packed,) = into.glob("*.tgz")
+        with tarfile.open(packed) as archive:
+            archive.extractall(into, filter="data")
+    return into / "package"
 
 
 def shrink(file: Path, scale: float = 1.0) -> str:

@@ -26,6 +26,11 @@ from scripts.browser import Browser, Page, opened, served, shrink  # noqa: E402
 
 #: Widths of a screen and of a telephone.
 WIDTHS = (1280, 400)
+#: Figures that MLflow's run list shows, as a person chooses them under *Columns*.
+COLUMNS = ("difference", "win_rate", "benchmark_worst", "pairs")
+NO_ASSISTANT = {
+    "mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"
+}  # fmt: skip
 PARTS = ("stages", "report", "plots", "mlflow", "sync")
 
 
@@ -153,20 +158,31 @@ def mlflow_pages(browser: Browser, run: Path, scratch: Path) -> None:
         where = f"{url}/#/experiments/{experiment.experiment_id}"
         ids = ",".join(f'"{r.info.run_id}"' for r in pipelines[:2])
         of = f'["{experiment.experiment_id}"]'
+        columns = {"selectedColumns": [f"metrics.`report.{figure}`" for figure in COLUMNS]}
+        page = f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment.experiment_id}"]-ReactComponentState'
+        browser.remembered = {**NO_ASSISTANT, page: json.dumps(columns)}
+        name = pipelines[0].info.run_name
         views = {
-            "mlflow_runs": f"{where}/runs?compareRunsMode=TABLE",
-            "mlflow_pipeline": f"{where}/runs/{pipelines[0].info.run_id}",
-            "mlflow_training": f"{where}/runs/{train.info.run_id}/model-metrics",
-            "mlflow_experiments": f"{url}/#/compare-runs?runs=[{ids}]&experiments={of}",
+            "mlflow_runs": (f"{where}/runs?compareRunsMode=TABLE", name[:20]),
+            "mlflow_pipeline": (f"{where}/runs/{pipelines[0].info.run_id}", "Created at"),
+            "mlflow_training": (f"{where}/runs/{train.info.run_id}/model-metrics", "Add section"),
+            "mlflow_experiments": (f"{url}/#/compare-runs?runs=[{ids}]&experiments={of}", "Run ID"),
         }
-        for name, address in views.items():
-            shot(browser, address, name, 900)
+        for picture, (address, awaited) in views.items():
+            shot(browser, address, picture, awaited, 900)
 
 
-def settle(page: Page) -> None:
-    """Until MLflow has loaded what it shows, and without its side bar."""
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(6000)
+def settle(page: Page, awaited: str) -> None:
+    """Until MLflow shows a text, and nothing changes any more."""
+    page.get_by_text(awaited).first.wait_for(state="attached")
+    shown, same = "", 0
+    for _ in range(80):
+        page.wait_for_timeout(1500)
+        text = page.evaluate("document.body.innerText")
+        same = same + 1 if text == shown else 0
+        if same == 2:
+            return
+        shown = text
 
 
 def sync(browser: Browser, run: Path, scratch: Path) -> None:
@@ -174,26 +190,27 @@ def sync(browser: Browser, run: Path, scratch: Path) -> None:
     from tests.lineage import shapes
 
     del run
+    browser.remembered = NO_ASSISTANT
     folder = scratch / "sync"
     folder.mkdir()
     with shapes.web({"data.xml": b"<a/>\n"}) as address:
         project: Any = shapes.make("tutorial", folder, None, address)
         project.client.search_experiments()  # makes an empty database
         with served(project.root) as url:
-            shot(browser, f"{url}/#/experiments", "sync_before")
+            shot(browser, f"{url}/#/experiments", "sync_before", "Default")
             print(project.karma("sync"), end="")
             evaluate = next(run.info for run in project.runs() if run.info.run_name == "evaluate")
             where = f"{url}/#/experiments/{evaluate.experiment_id}"
             (model,) = project.models()
-            shot(browser, f"{where}/runs?compareRunsMode=TABLE", "sync_after")
-            shot(browser, f"{where}/runs/{evaluate.run_id}", "sync_run")
-            shot(browser, f"{where}/models/{model.model_id}", "sync_model")
+            shot(browser, f"{where}/runs?compareRunsMode=TABLE", "sync_after", "main")
+            shot(browser, f"{where}/runs/{evaluate.run_id}", "sync_run", "Created at")
+            shot(browser, f"{where}/models/{model.model_id}", "sync_model", "text-classification")
 
 
-def shot(browser: Browser, url: str, name: str, height: int = 640) -> None:
+def shot(browser: Browser, url: str, name: str, awaited: str, height: int = 640) -> None:
     """A page of MLflow as a picture; how its own pages are set is not ours to judge."""
     with browser.page(url, WIDTHS[0], height) as page:
-        settle(page)
+        settle(page, awaited)
         browser.shoot(page, name, checked=False)
 
 

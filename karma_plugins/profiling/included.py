@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from karma_plugins.errors import ParamsError
 
 if TYPE_CHECKING:
-    import yaml
+    from ruamel.yaml.nodes import Node
 
 #: The tag by which a task file names a Python function, which lm-eval imports and calls.
 FUNCTION = "!function"
@@ -49,13 +49,14 @@ class _BrokenError(Exception):
     """Why a file is no YAML."""
 
 
-def _nodes(file: Path) -> Iterator[yaml.Node]:
-    """Every node of a file, none of which is made into a value."""
-    import yaml
+def _nodes(file: Path) -> Iterator[Node]:
+    """Every node of a file, none of which is made into a value: lm-eval has tags of its own."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        root = YAML(typ="safe", pure=True).compose(file.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError, AttributeError, OSError, RecursionError) as error:
         raise _BrokenError(" ".join(str(error).split())[:200] or type(error).__name__) from error
     waiting, seen = [root] if root is not None else [], set[int]()
     while waiting:
@@ -68,7 +69,7 @@ def _nodes(file: Path) -> Iterator[yaml.Node]:
         waiting += [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
 
 
-def _included(nodes: list[yaml.Node], folder: Path) -> Iterator[Path]:
+def _included(nodes: list[Node], folder: Path) -> Iterator[Path]:
     """The files that the key `include` names, where they are there."""
     for node in nodes:
         if not isinstance(node.value, list):

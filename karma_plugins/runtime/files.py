@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     was half written is removed, unless the process itself is gone. Raises OSError as the system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:200]}.{uuid4().hex[:12]}.partial")
+    partial = path.with_name(f".{path.name[:200]}.{process()}.{uuid4().hex[:8]}.partial")
     try:
         with naming_a_full_disk(path):
             yield partial
@@ -34,6 +38,39 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def process() -> str:
+    """This process among those of all machines, as a part of a file's name."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+def clear(path: Path) -> None:
+    """Remove what processes of this machine that were killed have left half written beside a file."""
+    name = re.escape(path.name[:200])
+    left = re.compile(rf"\.{name}\.{_machine()}-(\d+)\..*")
+    if path.parent.is_dir():
+        for beside in path.parent.iterdir():
+            if (matched := left.fullmatch(beside.name)) and not _alive(int(matched[1])):
+                remove(beside)
+
+
+@cache
+def _machine() -> str:
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=3).hexdigest()
+
+
+def _alive(process_id: int) -> bool:
+    """Whether such a process runs; assumed where asking would be a signal."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

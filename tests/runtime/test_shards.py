@@ -208,3 +208,22 @@ def test_a_very_long_name_has_room_for_its_partial(tmp_path: Path) -> None:
     with files.replacing(path) as partial:
         partial.write_text("x")
     assert path.read_text() == "x"
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    path, here = tmp_path / "t.parquet", files.process()
+    machine = here.partition("-")[0]
+    kept = [
+        f".t.parquet.{here}.ab.partial",
+        ".t.parquet.other-1.ab.partial",
+        f".u.parquet.{machine}-{dead.pid}.x",
+    ]
+    for name in (*kept, f".t.parquet.{machine}-{dead.pid}.ab.partial"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".t.parquet.{machine}-{dead.pid}.folder").mkdir()
+    files.clear(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)

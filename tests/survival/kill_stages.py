@@ -160,6 +160,8 @@ def forked(work: Callable[[Path], None], folder: Path) -> int:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:  # before or after the guard, where a process of its own has `interruptible`
+        code = console.INTERRUPTED
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -37,6 +37,8 @@ def attempt(root: Path) -> int:
         karma(["sync"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except KeyboardInterrupt:  # before or after the guard, where a process of its own has `interruptible`
+        code = 130
     finally:
         os._exit(code)
 
