@@ -87,11 +87,22 @@ class Comparer:
         if dep.protocol != "local" or not dep.is_in_repo or dep.hash_info.name not in OF_BYTES:
             return False
         path = self._reader.path(dep)
-        if not self._reader.revision.sha and not self._overlapping(path):
+        if not self._reader.revision.sha and (not self._overlapping(path) or self._of_two_kinds(path, dep)):
             if dep.fs.exists(dep.fs_path):
                 return bool(dep.changed_checksum())
             return bool(self._reader.held.oids(path))
-        return self._unlike(path, dep.hash_info)
+        return self._unlike(path, dep.hash_info) and not self._of_two_kinds(path, dep)
+
+    def _of_two_kinds(self, path: str, dep: Any) -> bool:
+        """Whether an out there has a hash of another kind, so that equal bytes may have unequal ones.
+
+        As where a .dvc file is of before DVC 3 and dvc.lock of later. Of different sizes bytes are unequal.
+        """
+        for at, out in self._overlapping(path):
+            if at == path and out.hash_info.name != dep.hash_info.name:
+                sizes = {out.meta.size, dep.meta.size} - {None}
+                return len(sizes) < 2
+        return False
 
     def params_now(self, dep: Any) -> dict[str, Any]:
         """The values of a params dependency as they are in the revision's file."""

@@ -93,9 +93,10 @@ def _legacy(repo: Repo) -> dict[str, set[str]]:
     return claims
 
 
-def is_at(path: Path, digest: str) -> bool:
-    """Whether the file or folder that lies at a path has a hash, of either kind."""
-    return path.exists() and any(dvc_hash(path, kind) == digest for kind in ("md5", LEGACY))
+def is_at(path: Path, digest: str, hash_name: str | None = None) -> bool:
+    """Whether the file or folder that lies at a path has a hash, of a kind or of either."""
+    kinds = (hash_name,) if hash_name in ("md5", LEGACY) else ("md5", LEGACY)
+    return path.exists() and any(dvc_hash(path, kind) == digest for kind in kinds)
 
 
 #: MLflow's longest digest: exactly that of a folder in DVC.

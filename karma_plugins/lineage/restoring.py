@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 KINDS = ("md5", LEGACY)
 
 
-def restore(path: str, md5: str, folder: Path = Path()) -> Path:
+def restore(path: str, md5: str, folder: Path = Path(), hash_name: str | None = None) -> Path:
     """The file or folder that had this hash at `path` of the repository around `folder`.
+
+    `hash_name` is its kind; unnamed, bytes of that md5 go before those that are alike but for line ends, as
+    the hashes of before DVC 3 take them.
 
     Where the workspace holds other bytes now, they are brought to `.karma/restored/<md5>/`, never over the
     workspace's own. Of an address (`https://…`) the hash is its version, and it is fetched from there as long
@@ -41,10 +44,11 @@ def restore(path: str, md5: str, folder: Path = Path()) -> Path:
     """
     repo = open_repo(folder)
     here = Path(repo.root_dir) / path
-    if "://" not in path and is_at(here, md5):
+    plain = "md5" if hash_name is None else hash_name
+    if "://" not in path and is_at(here, md5, plain):
         return here
     target = project_root(folder) / ".karma" / "restored" / md5.strip('"').replace("/", "_") / here.name
-    if target.exists() and ("://" in path or is_at(target, md5)):
+    if target.exists() and ("://" in path or is_at(target, md5, plain)):
         return target
     partial = target.parent / f".partial-{os.getpid()}" / target.name
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +60,10 @@ def restore(path: str, md5: str, folder: Path = Path()) -> Path:
         if target.is_dir():
             shutil.rmtree(target)
         partial.replace(target)
+    except LineageError:
+        if hash_name is None and "://" not in path and is_at(here, md5, LEGACY):
+            return here
+        raise
     finally:
         shutil.rmtree(partial.parent)
     return target
@@ -83,7 +91,7 @@ def at_hand(
             continue
         if cached := in_cache(repo, md5):
             paths.append(cached)
-        elif here.is_file() and md5 in {file_hash(here, kind) for kind in KINDS}:
+        elif here.is_file() and md5 == file_hash(here, data.hash_name):
             paths.append(here)
         else:
             return []
@@ -240,7 +248,7 @@ def content(data: LockedData, folder: Path) -> bytes | None:
     if cached := in_cache(repo, data.digest):
         return cached.read_bytes()
     here = Path(repo.root_dir) / data.path
-    if data.in_repository and here.is_file() and is_at(here, data.digest):
+    if data.in_repository and here.is_file() and is_at(here, data.digest, data.hash_name):
         return here.read_bytes()
     return None
 

@@ -42,7 +42,8 @@ def deliver(store: Store, folder: Path, seen: int = 0) -> None:
 
     The first `seen` bytes of its points are there already.
     """
-    finished.log(store, records.read(folder), points(folder, seen)[0], folder / "artifacts")
+    fresh, every = points(folder, seen)[0], points(folder)[0]
+    finished.log(store, records.read(folder), fresh, folder / "artifacts", every)
     shutil.rmtree(folder)
 
 

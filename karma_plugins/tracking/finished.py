@@ -18,11 +18,16 @@ from karma_plugins.tracking.sources import DvcDataset
 from karma_plugins.tracking.store import PARAMS, Store, entities_of
 
 
-def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) -> str:
-    """Bring MLflow to hold a finished record; gives the id of its run."""
+def log(
+    store: Store, record: Record, points: Sequence[Point], artifacts: Path, every: Sequence[Point] = ()
+) -> str:
+    """Bring MLflow to hold a finished record; gives the id of its run.
+
+    `every` are all points that the run reported, where MLflow holds all but `points` already.
+    """
     run_id = store.begin(record)
     parent = str(store.client.get_run(run_id).data.tags["mlflow.parentRunId"])
-    final = log_stage(store, run_id, parent, record, list(points))
+    final = log_stage(store, run_id, parent, record, points, every)
     log_files(store, run_id, record, artifacts)
     log_read(store, run_id, record, final)
     store.log_tags(run_id, _tags([record]))
@@ -32,14 +37,21 @@ def log(store: Store, record: Record, points: Iterable[Point], artifacts: Path) 
 
 
 def log_stage(
-    store: Store, run_id: str, parent: str, record: Record, points: Sequence[Point], *, params: bool = False
+    store: Store,
+    run_id: str,
+    parent: str,
+    record: Record,
+    points: Sequence[Point],
+    every: Sequence[Point] = (),
+    *,
+    params: bool = False,
 ) -> list[Metric]:
     """What a record holds, on its run, but for tags, files, models that it read, and its end; final metrics.
 
     Params only where `params` is true: else they are there.
     """
     store.log_points(run_id, points)
-    final = _final(record, points)
+    final = _final(record, every or points)
     of_models = log_made(store, run_id, parent, record, final)
     entities = entities_of(record.params) if params else []
     first = entities[:PARAMS] if len(final) < PARAMS else []

@@ -38,7 +38,7 @@ class DvcSource(DatasetSource):  # type: ignore[misc]
 
     def load(self) -> Path:
         """The file or folder with exactly these bytes; where, says `karma_plugins.lineage.restore`."""
-        return lineage.restore(self.path, self.md5)
+        return lineage.restore(self.path, self.md5, hash_name=self.hash_name)
 
     @staticmethod
     def _can_resolve(raw_source: Any) -> bool:

@@ -271,11 +271,10 @@ def test_a_random_history_is_verified_restored_named_and_synced_as_dvc_knows_it(
         restored = lineage.restore(path, digest, history.root)
         aside = tmp_path / f"got-{number}"
         project.dvc("get", "-q", ".", path, "--rev", sha, "-o", str(aside))
-        assert (
-            lineage.file_hash(restored) == lineage.file_hash(aside)
-            if aside.is_file()
-            else files(restored, history.root) == files(aside, history.root)
-        )
+        if aside.is_file():
+            assert lineage.file_hash(restored) == lineage.file_hash(aside), (sha, path, digest)
+        else:
+            assert files(restored, history.root) == files(aside, history.root), (sha, path, digest)
     synced_alike(project, states, tmp_path / "a clone", database)
 
 

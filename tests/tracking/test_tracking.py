@@ -281,3 +281,29 @@ def test_a_thousand_points_cost_the_stage_nearly_nothing(
         for step in range(1000):
             stage.progress({"loss": 1.0}, step)
         assert time.process_time() - started < 0.2
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_final_metric_is_the_last_one_also_where_its_steps_were_shown_on_the_way(
+    tmp_path: Path, database: Path
+) -> None:
+    from karma_plugins.tracking import delivery
+    from karma_plugins.tracking.store import Store
+
+    root = make_repository(tmp_path / "shown")
+    shutil.copyfile(database, root / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # so that the record waits
+        with tracking.stage("fit", params={}, inputs=[], outs=[], pipeline=root) as stage:
+            for step in range(5):
+                stage.progress({"loss": 9.0 - step}, step)
+            stage.metrics({"loss": 0.5})
+    (folder,) = records.waiting(root)
+    store = Store(root)
+    run_id = store.begin(records.read(folder))
+    shown, seen = delivery.points(folder)
+    store.log_points(run_id, shown)
+    delivery.deliver(store, folder, seen)
+    assert store.client.get_run(run_id).data.metrics == {"loss": 0.5}
+    history = store.client.get_metric_history(run_id, "loss")
+    assert sorted(point.value for point in history) == [0.5, 5.0, 6.0, 7.0, 8.0, 9.0]
