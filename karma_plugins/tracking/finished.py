@@ -103,12 +103,18 @@ def of_pipeline(stage: str, key: str) -> str:
 
 
 def _final(record: Record, points: Sequence[Point]) -> list[Metric]:
-    """The final metrics, each at the last step that was reported of it, so that charts show it last."""
-    last: dict[str, int] = {}
+    """The final metrics, each at the last step that was reported of it, so that charts show it last.
+
+    And later than that: of two values of one step and millisecond MLflow holds the greater for the last.
+    """
+    last: dict[str, tuple[int, int]] = {}
     for point in points:
-        last[point.key] = max(point.step, last.get(point.key, 0))
-    at = record.ended or record.started
-    return [Metric(names.allowed(key), value, at, last.get(key, 0)) for key, value in record.metrics.items()]
+        last[point.key] = max((point.step, point.at), last.get(point.key, (0, 0)))
+    ended, metrics = record.ended or record.started, []
+    for key, value in record.metrics.items():
+        step, at = last.get(key, (0, 0))
+        metrics.append(Metric(names.allowed(key), value, max(ended, at + 1), step))
+    return metrics
 
 
 def _tags(records: Sequence[Record]) -> dict[str, str]:

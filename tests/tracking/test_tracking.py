@@ -294,6 +294,7 @@ def test_a_final_metric_is_the_last_one_also_where_its_steps_were_shown_on_the_w
     shutil.copyfile(database, root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # so that the record waits
+        patch.setattr(tracking, "_now", lambda: 1_700_000_000_000)  # all in one millisecond
         with tracking.stage("fit", params={}, inputs=[], outs=[], pipeline=root) as stage:
             for step in range(5):
                 stage.progress({"loss": 9.0 - step}, step)
