@@ -62,7 +62,10 @@ def suits(path: Path) -> bool:
         return _columns(columns) is not None
     if kind == ".csv":
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            return _columns(next(csv.reader(stream), [])) is not None
+            try:
+                return _columns(next(csv.reader(stream), [])) is not None
+            except csv.Error:  # whoever reads it says what is wrong
+                return False
     if kind == ".jsonl":
         return True
     return kind == ".json" and not path.name.startswith("results_")

@@ -303,7 +303,12 @@ def _cells(file: Path) -> Iterator[tuple[str, Record, bool]]:
         separator = max(SEPARATORS, key=header_line.count)
         # The module's own bound is 128 kB for a cell, less than a long answer has.
         csv.field_size_limit(max(csv.field_size_limit(), MOST_BYTES))
-        header = [name.strip() for name in next(csv.reader([header_line], delimiter=separator))]
+        try:
+            header = [
+                name.strip() for name in next(csv.reader([header_line], delimiter=separator, strict=True))
+            ]
+        except csv.Error as error:
+            raise TableError(f"{file}, line {header_lines}: not readable as CSV ({error}). {MEND}") from error
         twice = [name for name, count in Counter(header).items() if count > 1]
         if twice:
             raise TableError(f"{file}: column '{twice[0]}' is there twice. Rename one.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,13 @@ PRICES = {"prompt_price": 1.0, "completion_price": 4.0}
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pipeline(initialised: Callable[[str], Path]) -> Path:
     """A fresh pipeline of endpoints with eight training prompts of one word each."""
-    for name in (".git", ".dvc"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the template names a model of the hub, which could be fetched
-    assert CliRunner().invoke(karma, ["init", "--template", "endpoint"]).exit_code == 0
+    folder = initialised("endpoint")
     rows = [{"prompt": f"word{i}", "competency": "knowledge", "reference": "yes"} for i in range(8)]
     rows.append({"prompt": "held", "competency": "knowledge", "split": "heldout"})
-    Path("prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return tmp_path
+    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
 
 
 def check(judges: dict[str, Any] | None = None, **sampling: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,8 @@ from karma_plugins.cli import main as karma
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in (".git", ".dvc"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert CliRunner().invoke(karma, ["init", "--template", "hub"]).exit_code == 0
-    return tmp_path
+def pipeline(initialised: Callable[[str], Path]) -> Path:
+    return initialised("hub")
 
 
 def check() -> Result:

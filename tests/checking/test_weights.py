@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -81,15 +82,9 @@ PLACES = ("candidate", "base", "likelihood", "reward-model", "llm-rubric", "eval
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pipeline(initialised: Callable[[str], Path]) -> Path:
     """A fresh pipeline of endpoints, which name no weights of their own."""
-    for name in (".git", ".dvc"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert CliRunner().invoke(karma, ["init", "--template", "endpoint"]).exit_code == 0
-    return tmp_path
+    return initialised("endpoint")
 
 
 def checked(place: str, path: str = "mine", system: bool = False, **options: str) -> list[str]:

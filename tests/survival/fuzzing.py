@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hypothesis
@@ -27,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from karma_plugins.errors import KarmaError
+from tests.ending import ends_within
 from tests.survival.fuzz_targets import TARGETS, Target
 
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "karma-hypothesis")
@@ -103,22 +100,6 @@ def files(draw: st.DrawFn, target: Target) -> bytes:
     return edited(content, draw(EDITS))
 
 
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Break off what does not end."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        raise TimeoutError("does not end")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(ENDLESS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def fuzz(target: Target, examples: int, seed: int | None = None) -> Counter[str]:
     """Give a reader so many files; how many it read and refused. Raises whatever else it raises.
 
@@ -136,7 +117,7 @@ def fuzz(target: Target, examples: int, seed: int | None = None) -> Counter[str]
         shutil.rmtree(folder / "out", ignore_errors=True)
         path = folder / target.file
         path.write_bytes(content)
-        with warnings.catch_warnings(), bounded():
+        with warnings.catch_warnings(), ends_within(ENDLESS):
             warnings.simplefilter("ignore")
             try:
                 target.read(path)

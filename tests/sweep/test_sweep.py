@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.ending import ends_within
 from tests.sweep import table_checks, table_commands, table_files, table_params
 from tests.sweep.cases import Case
 
@@ -35,7 +33,7 @@ def test_case(case: Case, place: Path) -> None:
     """One line, or success; nothing else."""
     for change in case.changes:
         change()
-    with _bounded(), warnings.catch_warnings():
+    with ends_within(ENDLESS), warnings.catch_warnings():
         done = _run(case.command)
     if "which is not installed" in done.output and "which is not installed" not in case.says:
         pytest.skip(done.output.strip()[-200:])
@@ -70,19 +68,3 @@ def _run(command: tuple[str, ...]) -> Result:
     else:
         main = import_module(f"stages.{name}").main
     return CliRunner().invoke(main, arguments)
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Break off what does not end."""
-
-    def stop(*_: object) -> None:
-        raise AssertionError("does not end")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(ENDLESS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
