@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import shutil
 import sys
 import traceback
 import warnings
@@ -18,14 +16,12 @@ from unicodedata import category
 
 import click
 
-from karma_plugins.errors import KarmaError, not_installed, refused_by_system
+from karma_plugins.errors import KarmaError, full_disk, is_full, not_installed, refused_by_system
 
 #: Exit status of a process that Ctrl-C ended, as shells count it.
 INTERRUPTED = 130
 #: Characters of a line on stderr.
 LONGEST = 2000
-#: Bytes that a full disk may have left: the next block to be written was larger.
-REMNANT = 1 << 16
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 JOINERS = "\t\xad\u200c\u200d"
 STOPPED = "Stopped by Ctrl-C. Finished work is kept: the same command goes on where it was."
@@ -105,18 +101,17 @@ def described(error: BaseException) -> str:
         return str(lacking)
     if reason := refused_by_system(error):
         return reason
-    if (full := _full_disk()) is not None:  # some libraries only say that they could not write
-        return full
+    if (here := _full()) is not None:  # some libraries only say that they could not write
+        return str(refused_by_system(full_disk(here)))
     if isinstance(error, MemoryError):
         return "not enough memory. Free some, or make batches, shards or inputs smaller."
     return _unexpected(error)
 
 
-def _full_disk() -> str | None:
-    """What to say where nothing is left of the disk that we work on; null where something is."""
+def _full() -> Path | None:
+    """The working folder where its disk is full; null where it is not, or the folder is gone."""
     with suppress(OSError):
-        if shutil.disk_usage(Path.cwd()).free < REMNANT:
-            return refused_by_system(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(Path.cwd())))
+        return here if is_full(here := Path.cwd()) else None
     return None
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 
+#: Bytes that a full disk may have left: the next block to be written was larger.
+REMNANT = 1 << 16
 #: Which extra of karma-plugins brings a package, by the name that is imported.
 EXTRAS: Mapping[str, str] = {
     "dpath": "track", "dvc": "track", "dvc_data": "track", "dvc_objects": "track",
@@ -139,6 +143,19 @@ _SAID: Mapping[str, int] = {
     "database or disk is full": errno.ENOSPC,
     "readonly database": errno.EROFS,
 }
+
+
+def is_full(folder: Path) -> bool:
+    """Whether next to nothing is left on the disk of a folder, as after a write that did not fit."""
+    try:
+        return shutil.disk_usage(folder).free < REMNANT
+    except OSError:
+        return False
+
+
+def full_disk(path: Path) -> OSError:
+    """What the system says where nothing more can be written at a path: some libraries do not pass it on."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def refused_by_system(error: BaseException) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -14,10 +13,7 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from karma_plugins.errors import KarmaError
-
-#: Bytes that a full disk may have left: the next block to be written was larger.
-REMNANT = 1 << 16
+from karma_plugins.errors import KarmaError, full_disk, is_full
 
 
 @contextmanager
@@ -84,17 +80,9 @@ def naming_a_full_disk(path: Path) -> Iterator[None]:
     except (OSError, KarmaError):
         raise
     except Exception as error:
-        if not _has_room(path.parent):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if is_full(path.parent):
+            raise full_disk(path) from error
         raise
-
-
-def _has_room(folder: Path) -> bool:
-    """Whether more than a remnant is left on the disk of a folder."""
-    try:
-        return shutil.disk_usage(folder).free > REMNANT
-    except OSError:
-        return True
 
 
 def remove(path: Path) -> None:

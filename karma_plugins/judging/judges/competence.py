@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 from pydantic import Field, model_validator
 
+from karma_plugins import tables
 from karma_plugins.contracts import Answer, Judge, Options, Verdict, hookimpl
-from karma_plugins.errors import ParamsError, TableError
+from karma_plugins.errors import ParamsError
+from karma_plugins.schemas import SCORES
 
 
 class CompetenceOptions(Options):
@@ -56,13 +58,7 @@ def _means(folder: Path) -> dict[tuple[str, str | None], float]:
             f"judge 'competence': no profile in '{folder}' (<model>/scores.parquet). Name the folder that "
             "stage profile writes, and add it to the deps of stage judge."
         )
-    try:
-        scores = pl.concat([pl.read_parquet(file) for file in files]).drop_nulls("score")
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise TableError(
-            f"judge 'competence': a table of scores in '{folder}' can't be read "
-            f"({str(error).splitlines()[0]}). Run the stage that writes it: `dvc repro`."
-        ) from error
+    scores = pl.concat([tables.read(file, SCORES) for file in files]).drop_nulls("score")
     means = (
         scores.sort("model", "competency", "task", "metric")
         .group_by("model", "competency", maintain_order=True)
