@@ -57,8 +57,8 @@ def stages(browser: Browser, run: Path, scratch: Path) -> None:
     """The pictures that stages keep in MLflow."""
     import polars as pl
 
-    from karma_plugins import evaluation
     from karma_plugins.curriculum import pictures as curriculum
+    from karma_plugins.evaluation import pictures as evaluation_pictures
     from karma_plugins.judging import pictures as judging
     from karma_plugins.kinship import pictures as kinship
     from karma_plugins.training import pictures as training
@@ -75,7 +75,7 @@ def stages(browser: Browser, run: Path, scratch: Path) -> None:
         "dropped": curriculum.funnel(read["curriculum"]),
         "bias": judging.bias(pl.read_parquet(run / "data/jury/bias.parquet")),
         "training": training.training_curves(pl.read_csv(run / "plots/train.csv")),
-        "evaluation": evaluation.picture(read["evaluate"]),
+        "evaluation": evaluation_pictures.evaluated(read["evaluate"]),
     }
     for name, figure in figures.items():
         file = browser.folder / f"stage_{name}.png"

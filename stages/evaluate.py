@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from karma_plugins import console, evaluation, manager, models, params, schemas, tables
+from karma_plugins.evaluation import pictures
 from karma_plugins.registry import selection
 from karma_plugins.staging import kept, running
 
@@ -41,7 +42,7 @@ def main(prompts: Path, base: str, aligned: Path, answers: Path, metrics: Path, 
         tables.write_json(result.metrics, metrics)
         tables.write_csv(result.points, plot)
         run.metrics(result.metrics)
-        run.figure("evaluation", evaluation.picture, result.metrics)
+        run.figure("evaluation", pictures.evaluated, result.metrics)
         console.say(evaluation.table(result.metrics))
 
 

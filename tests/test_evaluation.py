@@ -13,6 +13,7 @@ import pytest
 from karma_plugins import evaluation
 from karma_plugins.contracts import Generator, Judge, Model, Options, Profile, Profiler, Reply, Verdict
 from karma_plugins.errors import EmptyResultError
+from karma_plugins.evaluation import pictures
 from karma_plugins.models import Weights
 from karma_plugins.params import EvaluateSection
 from karma_plugins.profiling import comparing
@@ -143,7 +144,7 @@ def test_points_and_text_table_hold_what_the_metrics_hold():
     ]
     assert lines[6].startswith("2 of 40 prompts left out")
     assert evaluation.flat(found.metrics)["competency.knowledge.win_rate.high"] > 0.5
-    accuracy, change, wins = evaluation.picture(found.metrics).axes
+    accuracy, change, wins = pictures.evaluated(found.metrics).axes
     names = [label.get_text() for label in accuracy.get_yticklabels()]
     assert names[0] == "all (n = 38)"
     assert "benchmark knowledge (n = 20)" in names

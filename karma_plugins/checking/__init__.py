@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
 
 from karma_plugins import models, params, prompts
-from karma_plugins.checking import costs, reachable, weights
-from karma_plugins.checking.findings import Findings, is_made
+from karma_plugins.checking import costs, declared, reachable, weights
+from karma_plugins.checking.findings import Findings, checked, is_awaited, is_made, section_of
 from karma_plugins.contracts import Generator, Judge, Model
 from karma_plugins.curriculum import target as standing
 from karma_plugins.errors import did_you_mean
 from karma_plugins.judging.llm import LlmOptions, asks_with_system
-from karma_plugins.lineage import read_stages, unwatched
+from karma_plugins.lineage import read_stages
 from karma_plugins.registry import Bound, Registry, absent, lock, selection
 from karma_plugins.registry.manager import OURS
 from karma_plugins.registry.stages import STAGES
 from karma_plugins.runtime import launching
-
-M = TypeVar("M", bound=BaseModel)
 
 #: Free disk under which a run is likely to end badly, in GiB.
 LEAST_FREE = 2.0
@@ -44,9 +40,9 @@ def check(registry: Registry) -> Findings:
     pipeline = findings.attempt(read_stages)
     if document is None or pipeline is None:
         return findings
-    outs = set(_outs(pipeline))
+    outs = set(declared.outs(pipeline))
     findings.warnings += [broken.message for broken in registry.broken]
-    _sections(document, pipeline, findings)
+    declared.sections(document, pipeline, findings)
     prompt_table = _prompts(document, pipeline, outs, findings)
     pool, generators = _models(document, registry, prompt_table, outs, findings)
     uses = _uses({f"models.{name}": model for name, model in pool.items()}, weights.Sent.PROMPTS)
@@ -57,8 +53,8 @@ def check(registry: Registry) -> Findings:
     uses += _uses({"train.base": _training(document, outs, findings)}, weights.Sent.PAIRS)
     weights.look(uses, prompt_table, findings)
     _chosen(findings)
-    _interpolated(document, pipeline, findings)
-    _unwatched(document, pipeline, used.get("judge", ()), outs, findings)
+    declared.interpolated(document, pipeline, findings)
+    declared.unwatched(document, pipeline, used.get("judge", ()), outs, findings)
     for one in (one for bound in used.values() for one in bound):
         findings.attempt(one.check_installed)
     for stage, bound in used.items():
@@ -69,7 +65,7 @@ def check(registry: Registry) -> Findings:
             "name it. Run `karma lock`."
         )
     _runner(document, registry, findings)
-    _locked(pipeline, findings)
+    declared.locked(pipeline, findings)
     reachable.tracking(findings)
     reachable.endpoints(findings.endpoints, findings)
     _disk(findings)
@@ -77,125 +73,10 @@ def check(registry: Registry) -> Findings:
     return findings
 
 
-def _sections(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
-    """Sections that no stage reads, and those that a stage of dvc.yaml will miss."""
-    own = {stage.name for stage in STAGES.values() if stage.sectioned}
-    known = {*own, "models", "tracking", "import", "runner"}
-    for name in document:
-        if name not in known:
-            findings.errors.append(f"params.yaml: unknown section '{name}'.{did_you_mean(str(name), known)}")
-    for stage in pipeline:
-        misspelt = did_you_mean(stage, [str(name) for name in document])
-        if stage in own and stage not in document and not misspelt:
-            findings.errors.append(f"params.yaml: section '{stage}' is missing; stage {stage} reads it.")
-
-
-def _locked(pipeline: Mapping[str, Any], findings: Findings) -> None:
-    """Stages that would not run again though their code changed, as dvc.yaml does not name it."""
-    for name, body in pipeline.items():
-        stage, body = STAGES.get(name), body.get("do", body)
-        if stage is None or f"stages.{name}" not in str(body.get("cmd")):
-            continue
-        keys = {
-            str(key)
-            for param in body.get("params") or ()
-            if isinstance(param, Mapping)
-            for key in param.get(str(lock.LOCK)) or ()
-        }
-        needed = [f"{name}.{lock.CORE}", *(stage.locked if stage.name != "code" else ())]
-        lacking = [key for key in needed if key not in keys and key.partition(".")[0] not in keys]
-        deps = [str(dep) for dep in body.get("deps") or ()]
-        missing = [dep for dep in (stage.script, *([stage.note] if stage.noted else [])) if dep not in deps]
-        if lacking:
-            findings.warnings.append(
-                f"dvc.yaml, {name}: {', '.join(lacking)} of {lock.LOCK} are not among its params: changed "
-                "code would not run it again. Add them."
-            )
-        if missing:
-            findings.warnings.append(
-                f"dvc.yaml, {name}: {', '.join(missing)} are not among its deps: changed code would not run "
-                "it again. Add them."
-            )
-
-
-def _interpolated(document: Mapping[str, Any], pipeline: Mapping[str, Any], findings: Findings) -> None:
-    """Keys that dvc.yaml names, which have no default there: DVC reads no stage's code."""
-    text = json.dumps(pipeline)
-    named = {name.strip() for name in re.findall(r"\$\{([^{}]+)\}", text)}
-    wanted = [name.split(".") for name in sorted(named) if name != "key" and not name.startswith("item.")]
-    for path, names in _of_items(pipeline).items():
-        items: Any = document
-        for part in path:
-            items = items.get(part) if isinstance(items, Mapping) else None
-        for item in items if isinstance(items, Mapping) else ():
-            wanted += [[*path, str(item), *name.split(".")] for name in sorted(names)]
-    for keys in wanted:
-        value: Any = document
-        for depth, key in enumerate(keys):
-            if not isinstance(value, Mapping) or key not in value:
-                place, lacking = f"params.yaml, {'.'.join(keys[:depth])}:", ".".join(keys[depth:])
-                problem = f"key '{lacking}' is missing"
-                # An absent section, or a key that has no default in any case, was named before.
-                if depth and not any(e.startswith(place) and problem in e for e in findings.errors):
-                    findings.errors.append(
-                        f"{place} {problem}, and dvc.yaml names it. Write it down, default or not."
-                    )
-                break
-            value = value[key]
-
-
-def _of_items(pipeline: Mapping[str, Any]) -> dict[tuple[str, ...], set[str]]:
-    """The keys that stages with `foreach` name of each item, by the place of the items in params.yaml."""
-    named: dict[tuple[str, ...], set[str]] = {}
-    for stage in pipeline.values():
-        each = re.fullmatch(r"\$\{([\w.-]+)\}", str(stage.get("foreach", "")).strip())
-        if each is None:
-            continue
-        text, place = json.dumps(stage), re.escape(each[1])
-        keys = set(re.findall(r"\$\{item\.([\w.-]+)\}", text))
-        keys |= set(re.findall(place + r"\.\$\{key\}\.([\w.-]+)", text))
-        named.setdefault(tuple(each[1].split(".")), set()).update(keys)
-    return named
-
-
-def _unwatched(
-    document: Mapping[str, Any],
-    pipeline: Mapping[str, Any],
-    judges: Iterable[Bound[Any]],
-    outs: set[Path],
-    findings: Findings,
-) -> None:
-    """What judges read although DVC does not know of it."""
-    section = _checked(params.JudgeSection, document.get("judge"), "params.yaml, judge", Findings())
-    for judge in judges:
-        if section is None or _awaited(judge, outs):
-            continue
-        entry = section.judges[judge.name]
-        paths = findings.attempt(selection.read_by, judge, entry, Path("data/kinship.parquet")) or ()
-        for path in unwatched(pipeline, document, "judge", judge.name, paths):
-            findings.errors.append(
-                f"dvc.yaml, judge: '{path}', which judge {judge.name} reads, is no dep of it, so a change "
-                "there would run nothing again. Name it in "
-                f"judge.judges.{judge.name}.reads, or among its deps."
-            )
-
-
-def _section(name: str, model: type[M], document: Mapping[str, Any], findings: Findings) -> M | None:
-    """A section, its wrong keys noted and left out; None where it is absent or says too little."""
-    if name not in document:
-        return None
-    return _checked(model, document[name], f"params.yaml, {name}", findings)
-
-
-def _checked(model: type[M], value: Any, where: str, findings: Findings) -> M | None:
-    checked = findings.attempt(params.validate, model, value, where=where)
-    return params.without_faults(model, value) if checked is None else checked
-
-
 def _prompts(
     document: Mapping[str, Any], pipeline: Mapping[str, Any], outs: set[Path], findings: Findings
 ) -> pl.DataFrame | None:
-    section = _section("prompts", params.PromptsSection, document, findings)
+    section = section_of("prompts", params.PromptsSection, document, findings)
     if section is None or (section.path and is_made(section.path, outs)):
         return None
     table: pl.DataFrame | None = findings.attempt(prompts.read, section)
@@ -236,7 +117,7 @@ def _models(
         if not isinstance(name, str):  # said, and DVC ignores it
             continue
         findings.attempt(params.check_model_name, name)
-        entry = _checked(params.ModelSection, value, f"params.yaml, models.{name}", findings)
+        entry = checked(params.ModelSection, value, f"params.yaml, models.{name}", findings)
         if entry is None:
             continue
         generator = findings.attempt(
@@ -285,14 +166,14 @@ def _plugins(
 
     Weights that judges ask are added to `uses`.
     """
-    _section("tracking", params.TrackingSection, document, findings)
+    section_of("tracking", params.TrackingSection, document, findings)
     for stage in STAGES.values():
         if stage.own is not None:
-            _section(stage.name, getattr(import_module(stage.module), stage.own), document, findings)
+            section_of(stage.name, getattr(import_module(stage.module), stage.own), document, findings)
     sections: dict[str, Any] = {}
     for stage in STAGES.values():
         if stage.section is not None and stage.name != "prompts":
-            section = _section(stage.name, stage.section, document, findings)
+            section = section_of(stage.name, stage.section, document, findings)
             sections |= {stage.name: section} if section is not None else {}
     used: dict[str, list[Bound[Any]]] = {}
     for stage in STAGES.values():
@@ -311,14 +192,14 @@ def _plugins(
         findings.attempt(params.check_judge_name, name)
     for profiler in used.get("profile", ()):
         tasks = {competency: names for competency, names in sections["profile"].tasks.items() if names}
-        if profiler.plugin.check and not absent(profiler.plugin) and not _awaited(profiler, outs):
+        if profiler.plugin.check and not absent(profiler.plugin) and not is_awaited(profiler, outs):
             findings.attempt(profiler.plugin.check, tasks, profiler.options)
     return used
 
 
 def _runner(document: Mapping[str, Any], registry: Registry, findings: Findings) -> None:
     """What computes the pieces of work; the variable KARMA_RUNNER is the stages' own."""
-    section = _section("runner", params.RunnerSection, document, findings)
+    section = section_of("runner", params.RunnerSection, document, findings)
     if section is not None:
         runner = findings.attempt(selection.runner, section, registry)
         if runner is not None:
@@ -336,7 +217,7 @@ def _asked_models(
     uses: list[weights.Use] = []
     for judge in used:
         reads = judge.plugin.reads
-        if not isinstance(judge.plugin, Judge) or reads is None or _awaited(judge, outs):
+        if not isinstance(judge.plugin, Judge) or reads is None or is_awaited(judge, outs):
             continue
         paths, where = findings.attempt(reads, judge.options) or (), f"{stage}.judges.{judge.name}"
         descriptors = {
@@ -440,17 +321,3 @@ def _disk(findings: Findings) -> None:
     free = shutil.disk_usage(".").free / 2**30
     if free < LEAST_FREE:
         findings.warnings.append(f"Only {free:.1f} GiB of disk are free here.")
-
-
-def _outs(stages: Mapping[str, Any]) -> Iterator[Path]:
-    for stage in stages.values():
-        body = stage.get("do", stage)
-        for out in body.get("outs") or []:
-            yield Path(out if isinstance(out, str) else next(iter(out)))
-
-
-def _awaited(bound: Bound[Any], outs: set[Path]) -> bool:
-    """Whether an option names something that a stage is yet to make."""
-    return any(
-        isinstance(value, str) and is_made(value, outs) for value in bound.options.model_dump().values()
-    )

@@ -28,8 +28,8 @@ PACKAGE = "karma_plugins"
 INERT = frozenset(
     f"{PACKAGE}.{room}"
     for room in (
-        "cli", "console", "curriculum.pictures", "errors", "hookspecs", "judging.pictures",
-        "kinship.pictures", "lineage",
+        "cli", "console", "curriculum.pictures", "errors", "evaluation.pictures", "hookspecs",
+        "judging.pictures", "kinship.pictures", "lineage",
         "manager", "registry", "runtime.canvas", "runtime.progress", "staging", "tracking",
         "training.pictures",
     )

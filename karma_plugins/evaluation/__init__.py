@@ -7,9 +7,9 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ import polars as pl
 from karma_plugins import generation, profiling
 from karma_plugins.contracts import Generator, Model, Profiler, Report, Shards
 from karma_plugins.errors import EmptyResultError
+from karma_plugins.evaluation.measured import blocks, of
 from karma_plugins.judging import deciding
 from karma_plugins.params import EvaluateSection, GenerateSection, JurySection
 from karma_plugins.profiling import comparing
@@ -25,14 +26,7 @@ from karma_plugins.runtime import statistics
 from karma_plugins.schemas import HELDOUT, RESPONSES
 from karma_plugins.texts import forms
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 BASE, ALIGNED = "base", "aligned"
-#: Colour of a difference whose interval lies below 0.
-FELL = "#b3261e"
-#: A mark of the picture: its panel, its shift within the row, its colour, and mean, low and high.
-Mark: TypeAlias = tuple[int, float, str, tuple[float, float | None, float | None]]
 #: What is measured on held-out prompts, by its key in the metrics, with the column of the outcomes.
 MEASURES = {
     "accuracy.base": "base",
@@ -177,8 +171,8 @@ def compare(compared: pl.DataFrame, settings: EvaluateSection) -> dict[str, Any]
 def points(metrics: Mapping[str, Any]) -> pl.DataFrame:
     """The metrics as one long table, for `dvc plots`."""
     rows: list[tuple[str, str, float | None, float | None, float | None]] = [
-        (competency, measure, *_of(block, measure))
-        for competency, block in _blocks(metrics)
+        (competency, measure, *of(block, measure))
+        for competency, block in blocks(metrics)
         for measure in MEASURES
     ]
     rows += [
@@ -207,16 +201,16 @@ def table(metrics: Mapping[str, Any]) -> str:
     """The base against the aligned model by competency, as text: means, and 95% intervals in brackets."""
     head = ("competency", "prompts", "base", "aligned", "difference", "win rate")
     rows: list[tuple[str, ...]] = [head]
-    for name, block in _blocks(metrics):
+    for name, block in blocks(metrics):
         n = metrics["prompts"]["counted"] if block is metrics else block["prompts"]
-        mean, low, high = _of(block, "accuracy.difference")
-        win, win_low, win_high = _of(block, "win_rate")
+        mean, low, high = of(block, "accuracy.difference")
+        win, win_low, win_high = of(block, "win_rate")
         rows.append(
             (
                 name,
                 str(n),
-                f"{_of(block, 'accuracy.base')[0]:.3f}",
-                f"{_of(block, 'accuracy.aligned')[0]:.3f}",
+                f"{of(block, 'accuracy.base')[0]:.3f}",
+                f"{of(block, 'accuracy.aligned')[0]:.3f}",
                 f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]",
                 f"{win:.3f} [{win_low:.3f}, {win_high:.3f}]",
             )
@@ -250,63 +244,6 @@ def _benchmark_row(competency: str, block: Mapping[str, Any]) -> tuple[str, str,
         f"{change['mean']:+.3f}{interval}",
         "fell" if change["mean"] < 0 else "",
     )
-
-
-def picture(metrics: Mapping[str, Any]) -> Figure:
-    """Accuracy of both models, the difference and the win rate, with 95% intervals and on how many prompts.
-
-    A row for all held-out prompts and for each competency, and below one for each benchmark, whose items give
-    a score and no win rate. A difference whose interval lies below 0 is marked.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = list(_pictured(metrics))
-    figure = Figure(figsize=(9.5, 1.4 + 0.42 * len(rows)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3, sharey=True)
-    for at, (_, marks) in enumerate(rows):
-        for panel, shift, colour, (mean, low, high) in marks:
-            if low is not None:
-                panels[panel].plot([low, high], [at + shift] * 2, color=colour, lw=2)
-            fell = panel == 1 and high is not None and high < 0
-            panels[panel].plot(mean, at + shift, "v" if fell else "o", color=FELL if fell else colour)
-    for axes, place in zip(panels[1:], (0.0, 0.5), strict=True):
-        axes.axvline(place, color="#8a929c", lw=1, zorder=0)
-    panels[0].set_yticks(range(len(rows)), [name for name, _ in rows])
-    panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    titles = ("accuracy or score\n(grey base, blue aligned)", "aligned minus base\n(red: fell)", "win rate")
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_xlabel(title, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    return figure
-
-
-def _pictured(metrics: Mapping[str, Any]) -> Iterator[tuple[str, list[Mark]]]:
-    """Each row's name with its n, and its marks."""
-    for name, block in _blocks(metrics):
-        n = metrics["prompts"]["counted"] if block is metrics else block["prompts"]
-        yield (
-            f"{name} (n = {n})",
-            [
-                (0, -0.12, "#8a929c", _of(block, "accuracy.base")),
-                (0, 0.12, "#2563a8", _of(block, "accuracy.aligned")),
-                (1, 0.0, "#2563a8", _of(block, "accuracy.difference")),
-                (2, 0.0, "#2563a8", _of(block, "win_rate")),
-            ],
-        )
-    for name, block in metrics.get("benchmarks", {}).items():
-        n = "?" if block["items"] is None else block["items"]
-        change = block["difference"]
-        yield (
-            f"benchmark {name} (n = {n})",
-            [
-                (0, -0.12, "#8a929c", (block["base"], None, None)),
-                (0, 0.12, "#2563a8", (block["aligned"], None, None)),
-                (1, 0.0, "#2563a8", (change["mean"], change["low"], change["high"])),
-            ],
-        )
 
 
 def heldout(prompts: pl.DataFrame, settings: EvaluateSection) -> pl.DataFrame:
@@ -392,14 +329,3 @@ def _counts(
         "unanswered": by_model(missing),
         "unrewarded": by_model(unrewarded),
     }
-
-
-def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [("all", metrics), *metrics["competency"].items()]
-
-
-def _of(block: Mapping[str, Any], measure: str) -> tuple[float, float, float]:
-    value: Any = block
-    for part in measure.split("."):
-        value = value[part]
-    return value["mean"], value["low"], value["high"]
