@@ -32,6 +32,8 @@ MARKED = re.compile(rf"\#\#\#\#\s*{NUMBER}", re.VERBOSE | re.IGNORECASE)
 CURRENCY = re.compile(r"\\?[$€£¥₹]\s?")
 #: Thousands separators other than a comma: LaTeX's, and the spaces that do not break.
 SEPARATOR = re.compile(r"\{,\}|,\\!|\\,|(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
+#: Groups of three parted by dots, two or more, which no decimal point is; then a comma is one: 1.234.567,8.
+DOTTED = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?!\d|\.\d)(?:,\d+(?![\d,]|\.\d))?")
 #: LaTeX's fractions; an argument without braces is a single digit: `\frac12` is a half, `\frac123` is 1/2,
 #: then 3.
 ARGUMENT = r"\s*(?:\{{\s*(?P<{0}>[-−]?[\d.,]+)\s*\}}|(?P<{0}_digit>\d))"
@@ -117,10 +119,14 @@ def final_number(text: str) -> Decimal | None:
     Thousands separators, currency and per cent signs, and zeros after the decimals make no difference;
     `3/4`, `7.5e-1` and `0.75` are the same.
     """
-    text = SEPARATOR.sub(",", CURRENCY.sub("", text))
+    text = DOTTED.sub(_undotted, SEPARATOR.sub(",", CURRENCY.sub("", text)))
     text = LATEX_FRACTION.sub(_plain_fraction, VULGAR.sub(_written_out, text)).translate(SLASHES)
     matches = [*MARKED.finditer(text)] or [*LAST.finditer(text)]
     return _value(matches[-1].groupdict()) if matches else None
+
+
+def _undotted(match: re.Match[str]) -> str:
+    return match[0].replace(".", "").replace(",", ".")
 
 
 def _plain_fraction(match: re.Match[str]) -> str:

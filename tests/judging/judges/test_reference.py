@@ -244,3 +244,18 @@ def test_several_numbers_of_which_none_is_one() -> None:
 )
 def test_fractions_as_people_and_latex_write_them(text: str, value: str) -> None:
     assert final_number(text) == Decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.000.000", "1000000"),
+        ("-1.234.567,89 €", "-1234567.89"),
+        ("about 12.345.678.", "12345678"),
+        ("1.000", "1.000"),
+        ("1.2.3", "3"),  # a version: as ever the last that can be a number
+        ("1.000.000.5", "0.5"),
+    ],
+)
+def test_groups_parted_by_dots(text: str, value: str) -> None:
+    assert final_number(text) == Decimal(value)
